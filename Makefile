@@ -1,0 +1,49 @@
+# Thin: every target is a few commands that can be run by hand.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+export SLUICE_TOOLS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sluice/tools
+
+# The shim is static: it runs on hosts whose C library we do not know.
+shim_target := x86_64-unknown-linux-gnu
+export SLUICE_CNI ?= $(CURDIR)/target/$(shim_target)/shim/sluice-cni
+
+.PHONY: help build shim demo test bench lint fmt
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+build: ## agent, controller, stand-in proxy and demo (debug), shim (static, optimised)
+	cargo build --workspace --bins
+	@$(MAKE) --no-print-directory shim
+
+shim:
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build -p sluice-cni --profile shim --target $(shim_target)
+
+demo: ## two nodes, real packets: a namespace is labelled and its pods are captured
+	@scripts/setup demo
+	@$(MAKE) --no-print-directory build
+	@target/debug/demo
+
+test: ## every tier; one line per tier at the end
+	@scripts/setup test
+	@$(MAKE) --no-print-directory build
+	@scripts/test
+
+bench: ## the budgets, side by side; table in target/bench/
+	@scripts/setup bench
+	cargo build --release -p sluice-agent -p sluice-controller -p sluice-tests --bins
+	@$(MAKE) --no-print-directory shim
+	@target/release/bench
+
+lint: ## fmt, clippy, rustdoc, buf, cargo-deny
+	@scripts/setup lint
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
+	$(SLUICE_TOOLS)/buf lint proto
+	$(SLUICE_TOOLS)/cargo-deny --offline check bans licenses sources
+
+fmt: ## format everything
+	cargo fmt --all
+	@scripts/setup lint
+	$(SLUICE_TOOLS)/buf format -w proto

@@ -1,0 +1,149 @@
+//! Finds the host's side of a pod's interface, and says why it cannot be used.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use crate::{
+    client::{Client, ClientError},
+    link::{self, LinkFact},
+    model::Link,
+    route::{self, RouteFact},
+    state::Family,
+};
+
+/// Why a pod cannot be captured where it is attached.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LocateError {
+    #[error("the link {name} that the CNI named is not in the node's network namespace")]
+    NotFound { name: String },
+    #[error("no route of the node leads to the pod's address {address}")]
+    NoRoute { address: IpAddr },
+    #[error("the pod has no address to look for")]
+    NoAddress,
+    #[error(
+        "the pod's link {name} is a port of {master}: packets between pods of that bridge never \
+         pass the node's routing; use a CNI configuration that routes to each pod (ptp, Calico, \
+         Cilium without bridge), or another redirect mode"
+    )]
+    OnBridge { name: String, master: String },
+    #[error(
+        "the pod's address {address} is reached over the bridge {name}: use a CNI configuration \
+         that routes to each pod (ptp, Calico), or another redirect mode"
+    )]
+    OverBridge { name: String, address: IpAddr },
+    #[error(
+        "the pod's link {name} is of kind {kind:?}, not veth: packets of the pod cannot be taken \
+         at ingress of it; use a CNI that attaches pods by veth, or another redirect mode"
+    )]
+    NotVeth { name: String, kind: String },
+    #[error(
+        "the pod's address {address} has no host route over link {name} ({found}): use a CNI \
+         configuration that routes to each pod, or another redirect mode"
+    )]
+    NoHostRoute {
+        name: String,
+        address: IpAddr,
+        found: String,
+    },
+    #[error("cannot ask the kernel for {what}")]
+    Kernel {
+        what: &'static str,
+        source: ClientError,
+    },
+}
+
+impl LocateError {
+    /// Whether the same can succeed later without anybody's doing: the CNI may
+    /// not be done yet.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::NotFound { .. } | Self::NoRoute { .. } | Self::Kernel { .. } => true,
+            Self::NoAddress
+            | Self::OnBridge { .. }
+            | Self::OverBridge { .. }
+            | Self::NotVeth { .. }
+            | Self::NoHostRoute { .. } => false,
+        }
+    }
+}
+
+/// The link by which all `addresses` are attached, if it is one that can be
+/// captured.
+pub(crate) fn locate(
+    client: &mut Client,
+    hint: Option<&str>,
+    addresses: &BTreeSet<IpAddr>,
+) -> Result<Link, LocateError> {
+    let first = addresses.first().ok_or(LocateError::NoAddress)?;
+    let fact = match hint {
+        Some(name) => by_name(client, name)?,
+        None => by_route(client, *first)?,
+    };
+    usable(client, &fact)?;
+    for address in addresses {
+        let taken = taken(client, *address)?;
+        routed(&fact, *address, &taken)?;
+    }
+    Ok(fact.link())
+}
+
+fn by_name(client: &mut Client, name: &str) -> Result<LinkFact, LocateError> {
+    let fact = link::by_name(client, name).map_err(asking("the pod's link"))?;
+    fact.ok_or_else(|| LocateError::NotFound { name: name.into() })
+}
+
+fn by_route(client: &mut Client, address: IpAddr) -> Result<LinkFact, LocateError> {
+    let no_route = || LocateError::NoRoute { address };
+    let route = taken(client, address)?;
+    let index = route.link.ok_or_else(no_route)?;
+    let fact = link::by_index(client, index).map_err(asking("the pod's link"))?;
+    let fact = fact.ok_or_else(no_route)?;
+    if fact.kind == "bridge" {
+        let name = fact.name;
+        return Err(LocateError::OverBridge { name, address });
+    }
+    // Not on this node, or not yet.
+    if route.route.destination.1 == 0 {
+        return Err(no_route());
+    }
+    routed(&fact, address, &route)?;
+    Ok(fact)
+}
+
+fn taken(client: &mut Client, address: IpAddr) -> Result<RouteFact, LocateError> {
+    let taken = route::taken(client, address).map_err(asking("the route to the pod"))?;
+    taken.ok_or(LocateError::NoRoute { address })
+}
+
+fn usable(client: &mut Client, fact: &LinkFact) -> Result<(), LocateError> {
+    if let Some(index) = fact.master {
+        let master = link::by_index(client, index).map_err(asking("the pod's bridge"))?;
+        let master = master.map_or_else(|| format!("link {index}"), |master| master.name);
+        let name = fact.name.clone();
+        return Err(LocateError::OnBridge { name, master });
+    }
+    if fact.kind != "veth" {
+        return Err(LocateError::NotVeth {
+            name: fact.name.clone(),
+            kind: fact.kind.clone(),
+        });
+    }
+    Ok(())
+}
+
+/// Whether `address` alone is routed to the link.
+fn routed(fact: &LinkFact, address: IpAddr, taken: &RouteFact) -> Result<(), LocateError> {
+    let whole = taken.route.destination.1 == Family::of(address).host_prefix();
+    if whole && taken.link == Some(fact.index) {
+        return Ok(());
+    }
+    Err(LocateError::NoHostRoute {
+        name: fact.name.clone(),
+        address,
+        found: format!("the node would take the {}", taken.route),
+    })
+}
+
+fn asking(what: &'static str) -> impl Fn(ClientError) -> LocateError {
+    move |source| LocateError::Kernel { what, source }
+}

@@ -1,0 +1,285 @@
+//! A pod's sandbox comes and goes.
+
+use std::{error::Error, sync::Arc, time::Instant};
+
+use sluice_kernel::model::{NetnsId, PodUid};
+
+use super::{Engine, fresh, pass::Cause};
+use crate::{
+    capture::{
+        AddError, Added, Ticket,
+        journal::Entry,
+        kernel::{Fault, Kernel},
+        plan::{Left, is_wanted, subjects},
+        sandbox::Sandbox,
+        steering::{Decision, Look},
+    },
+    desired::{Desired, Intent, Wanted},
+    status::{PodState, Reason},
+};
+
+impl<K: Kernel> Engine<K> {
+    /// One attempt to capture the pod of a sandbox. On failure the sandbox is
+    /// as unknown as before, and nothing is left in the kernel.
+    pub(super) fn add(
+        &mut self,
+        ticket: Ticket,
+        sandbox: Sandbox,
+        answer: Option<Intent>,
+    ) -> Result<Added, AddError> {
+        let id = sandbox.container_id.clone();
+        if self.memory.is_buried(&id, ticket) {
+            return Err(AddError::Deleted { container_id: id });
+        }
+        let (desired, intent) = self.intent(&sandbox, answer)?;
+        let uid = intent.uid.clone();
+        let before = self.memory.entries.get(&id).cloned();
+        let netns = self.vet(&sandbox, before.as_ref())?;
+        let order = match &before {
+            Some(known) => known.order,
+            None => self.memory.next_order(),
+        };
+        let mut entry = fresh(sandbox, Some(uid.clone()), Some(netns), order);
+        if let Some(known) = before.as_ref().filter(|known| known.netns == entry.netns) {
+            entry.link.clone_from(&known.link);
+            entry.digest.clone_from(&known.digest);
+        }
+        if !desired.pods.contains_key(&uid) {
+            entry.intent = Some(intent);
+        }
+        let forgotten = self.memory.forgotten.contains(&uid);
+        self.remember(entry)?;
+        let added = self.attempt(&desired, &uid);
+        if added.is_err() {
+            self.withdraw(&id, before, &uid, forgotten);
+        }
+        added
+    }
+
+    /// What is wanted of the sandbox's pod, if it is to be captured.
+    fn intent(
+        &self,
+        sandbox: &Sandbox,
+        answer: Option<Intent>,
+    ) -> Result<(Arc<Desired>, Intent), AddError> {
+        let Some(desired) = self.channels.desired.borrow().clone() else {
+            return Err(AddError::not_ready(
+                "the agent has no desired state yet; it waits for the controller",
+            ));
+        };
+        let intent = sandbox.intent_in(&desired).cloned().or(answer);
+        match intent {
+            Some(intent) if intent.wanted == Wanted::Captured && is_wanted(&intent, false) => {
+                Ok((desired, intent))
+            }
+            Some(intent) => Err(AddError::not_ready(format!(
+                "pod {} is not to be captured any more",
+                intent.full_name()
+            ))),
+            None => Err(AddError::not_ready(format!(
+                "pod {} ({}) is not known to the agent",
+                sandbox.pod(),
+                sandbox.pod_uid
+            ))),
+        }
+    }
+
+    /// Whether the sandbox is one that can be captured.
+    fn vet(&self, sandbox: &Sandbox, before: Option<&Entry>) -> Result<NetnsId, AddError> {
+        let refused = |reason: String| Err(AddError::Refused { reason });
+        if let Some(before) = before
+            && before.sandbox.ifname != sandbox.ifname
+        {
+            return refused(format!(
+                "pod {} has a captured interface {} already; a second one ({}) cannot be captured",
+                sandbox.pod(),
+                before.sandbox.ifname,
+                sandbox.ifname
+            ));
+        }
+        if sandbox.addresses.is_empty() {
+            return refused(format!(
+                "the CNI result of pod {} has no address; sluice-cni must come after the plugin \
+                 that gives it one",
+                sandbox.pod()
+            ));
+        }
+        self.steering
+            .kernel
+            .netns_id(&sandbox.netns)
+            .map_err(|fault| AddError::Refused {
+                reason: format!("the sandbox of pod {}: {fault}", sandbox.pod()),
+            })
+    }
+
+    fn remember(&mut self, entry: Entry) -> Result<(), AddError> {
+        self.memory.put(entry).map_err(|error| {
+            tracing::warn!(error = &error as &dyn Error, "cannot write the journal");
+            let cause = error.source().map(ToString::to_string).unwrap_or_default();
+            AddError::not_ready(format!("{error}: {cause}"))
+        })
+    }
+
+    fn attempt(&mut self, desired: &Arc<Desired>, uid: &PodUid) -> Result<Added, AddError> {
+        let decision = {
+            let subjects = subjects(desired, &self.memory.entries, &self.memory.forgotten);
+            let stale = self.options.resync;
+            let steering = &mut self.steering;
+            let forgotten = &self.memory.forgotten;
+            let decision = steering.decide(&subjects, forgotten, Look::One, Some(uid), stale);
+            let whole = !steering.differs_in_one(&decision.plan, uid);
+            if !whole && decision.plan.node.pods.contains_key(uid) {
+                let started = Instant::now();
+                steering.capture(&decision, uid).map_err(AddError::kernel)?;
+                let took = started.elapsed().as_secs_f64();
+                metrics::histogram!("sluice_apply_duration_seconds").record(took);
+                self.publish(&decision, &subjects, desired, None);
+            }
+            (!whole).then_some(decision)
+        };
+        match decision {
+            Some(decision) => self.conclude(&decision, uid),
+            None => self.attempt_whole(uid),
+        }
+    }
+
+    /// More than this pod is to be changed, so everything is looked at.
+    fn attempt_whole(&mut self, uid: &PodUid) -> Result<Added, AddError> {
+        self.steering.backoff.forget(uid);
+        self.pass(Cause::Change);
+        let status = self.channels.status.borrow().clone();
+        let Some(pod) = status.pods.get(uid) else {
+            return Err(AddError::not_ready("the pod is not wanted any more"));
+        };
+        match (pod.state, &pod.interface) {
+            (PodState::Captured, Some(interface)) => Ok(Added {
+                uid: uid.clone(),
+                interface: interface.clone(),
+            }),
+            _ => Err(AddError::of(pod.reason, pod.state, pod.message.clone())),
+        }
+    }
+
+    fn conclude(&mut self, decision: &Decision, uid: &PodUid) -> Result<Added, AddError> {
+        if let Some(pod) = decision.plan.node.pods.get(uid) {
+            if let Some(why) = decision.facts.proxy_state.why_not() {
+                return Err(AddError::not_ready(why));
+            }
+            if let Some(entry) = self.memory.newest_of(uid) {
+                self.memory.applied(
+                    &[(uid.clone(), pod.clone())].into(),
+                    &[(uid.clone(), entry)].into(),
+                );
+            }
+            return Ok(Added {
+                uid: uid.clone(),
+                interface: pod.link.name.clone(),
+            });
+        }
+        let Left {
+            state,
+            reason,
+            message,
+        } = decision.plan.left.get(uid).cloned().unwrap_or(Left {
+            state: PodState::Pending,
+            reason: None,
+            message: "the pod is not wanted any more".into(),
+        });
+        Err(AddError::of(reason, state, message))
+    }
+
+    /// The attempt failed: what it left is taken away.
+    fn withdraw(&mut self, id: &str, before: Option<Entry>, uid: &PodUid, forgotten: bool) {
+        match before {
+            // An earlier ADD of the same sandbox stands.
+            Some(before) => {
+                if let Err(error) = self.memory.put(before) {
+                    tracing::warn!(error = &error as &dyn Error, "cannot write the journal");
+                }
+                return;
+            }
+            None => self.memory.remove(id),
+        };
+        if forgotten {
+            self.memory.forgotten.insert(uid.clone());
+        }
+        if self.steering.node.pods.contains_key(uid) || self.steering.dirty {
+            self.pass(Cause::Change);
+        }
+    }
+
+    /// Takes note of a sandbox that is not to be captured now.
+    pub(super) fn note(&mut self, ticket: Ticket, sandbox: Sandbox) {
+        let id = sandbox.container_id.clone();
+        if self.memory.is_buried(&id, ticket) || self.memory.entries.contains_key(&id) {
+            return;
+        }
+        let desired = self.channels.desired.borrow().clone();
+        let intent = desired
+            .as_deref()
+            .and_then(|desired| sandbox.intent_in(desired));
+        let matters = intent.is_some_and(|intent| intent.wanted != Wanted::Nothing);
+        let uid = intent.map(|intent| intent.uid.clone());
+        let netns = self.steering.kernel.netns_id(&sandbox.netns).ok();
+        let order = self.memory.next_order();
+        if let Err(error) = self.memory.put(fresh(sandbox, uid, netns, order)) {
+            tracing::warn!(
+                container_id = id,
+                error = &error as &dyn Error,
+                "cannot write the journal; the sandbox is not noted"
+            );
+        }
+        if matters {
+            self.due = Some(Instant::now());
+        }
+    }
+
+    /// Forgets a sandbox and removes its rules, unless a newer sandbox of the
+    /// same pod has taken over.
+    pub(super) fn del(&mut self, ticket: Ticket, container_id: String, ifname: &str) {
+        let known = self.memory.entries.get(&container_id);
+        if known.is_some_and(|entry| !ifname.is_empty() && entry.sandbox.ifname != ifname) {
+            return;
+        }
+        let entry = self.memory.remove(&container_id);
+        self.memory.bury(container_id, ticket);
+        let Some(entry) = entry.filter(|entry| !self.memory.has_another_of(entry)) else {
+            return;
+        };
+        if let Some(uid) = entry.uid.clone().or_else(|| self.uid_of(&entry.sandbox)) {
+            self.memory.forgotten.insert(uid);
+            self.pass(Cause::Change);
+        }
+    }
+
+    fn uid_of(&self, sandbox: &Sandbox) -> Option<PodUid> {
+        let desired = self.channels.desired.borrow();
+        let intent = sandbox.intent_in(desired.as_deref()?)?;
+        Some(intent.uid.clone())
+    }
+}
+
+impl AddError {
+    fn not_ready(reason: impl Into<String>) -> Self {
+        Self::NotReady {
+            reason: reason.into(),
+        }
+    }
+
+    fn kernel(fault: Fault) -> Self {
+        Self::Kernel {
+            reason: fault.message,
+        }
+    }
+
+    /// What a pod's state means to the runtime that creates it.
+    fn of(reason: Option<Reason>, state: PodState, message: String) -> Self {
+        match (reason, state) {
+            (Some(Reason::Kernel), _) => Self::Kernel { reason: message },
+            (Some(Reason::AddressTaken | Reason::Preflight), _) | (_, PodState::Unsupported) => {
+                Self::Refused { reason: message }
+            }
+            _ => Self::NotReady { reason: message },
+        }
+    }
+}

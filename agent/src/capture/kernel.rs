@@ -1,0 +1,112 @@
+//! What the engine needs of the kernel, in the words of the plan.
+
+#[cfg(test)]
+pub(crate) mod fake;
+mod node;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    error::Error,
+    future::Future,
+    io,
+    net::IpAddr,
+    path::Path,
+};
+
+use sluice_kernel::model::{Evidence, Link, NetnsId, Node, Pod, PodUid, Refusal, Repair, Settings};
+
+use crate::error::chain;
+
+/// What the kernel could not do: what was tried, on what, and why it failed.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{message}")]
+pub struct Fault {
+    pub message: String,
+    /// Worth trying again without anything being changed first.
+    pub transient: bool,
+}
+
+/// What a reconcile did.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// Everything that was changed.
+    pub repairs: Vec<Repair>,
+    /// Every pod of the node that was asked for.
+    pub pods: BTreeMap<PodUid, Result<(), Fault>>,
+}
+
+/// What a look found.
+#[derive(Clone, Debug, Default)]
+pub struct Audit {
+    /// What a reconcile would change.
+    pub differences: Vec<Repair>,
+    /// Per pod whether every object of it is there.
+    pub pods: BTreeMap<PodUid, bool>,
+}
+
+/// Tells that something in the node's or the proxy's namespace may have changed.
+pub trait Changes: Send + 'static {
+    /// Waits for the next change. An error ends the watch; a new one is made.
+    fn changed(&mut self) -> impl Future<Output = io::Result<()>> + Send;
+}
+
+/// The kernel. Every method blocks briefly.
+pub trait Kernel: Send + 'static {
+    type Changes: Changes;
+
+    fn settings(&self) -> &Settings;
+    /// Node-wide facts that forbid capture; changes nothing.
+    fn preflight(&mut self, node: &Node) -> Result<Vec<Refusal>, Fault>;
+    /// The host-side link of a pod, by name if one is given, else by the route
+    /// to its addresses.
+    fn locate(&mut self, hint: Option<&str>, addresses: &BTreeSet<IpAddr>) -> Result<Link, Fault>;
+    /// Whether the link is still there under the same index and name.
+    fn link_alive(&mut self, link: &Link) -> Result<bool, Fault>;
+    /// The network namespace that a path leads to.
+    fn netns_id(&self, path: &Path) -> Result<NetnsId, Fault>;
+    /// Whether the path still leads to the same namespace.
+    fn netns_alive(&self, id: &NetnsId) -> bool;
+    /// The needed ports that are listened on in the proxy's namespace.
+    fn listening(&mut self, proxy: &NetnsId) -> Result<BTreeSet<u16>, Fault>;
+    /// Makes the kernel what `node` says, and reads it back.
+    fn reconcile(&mut self, node: &Node) -> Result<Outcome, Fault>;
+    /// Brings up one pod of `node` and reads it back.
+    fn capture(&mut self, node: &Node, uid: &PodUid) -> Result<(), Fault>;
+    /// Looks only.
+    fn audit(&mut self, node: &Node) -> Result<Audit, Fault>;
+    fn explain(&mut self, node: &Node, uid: &PodUid) -> Result<Vec<Evidence>, Fault>;
+    /// Native commands that list what a pod's capture consists of.
+    fn commands(&self, pod: &Pod) -> Vec<String>;
+    /// Addresses that rules of ours hold right now.
+    fn steered(&mut self) -> Result<BTreeSet<IpAddr>, Fault>;
+    /// Cheap look at what the kernel announces no changes of.
+    fn sysctls_ok(&mut self) -> bool;
+    /// Must be called with a tokio runtime entered.
+    fn watch(&self, proxy: Option<&NetnsId>) -> Result<Self::Changes, Fault>;
+}
+
+impl Fault {
+    /// Something that stays as it is until somebody changes something.
+    pub fn lasting(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            transient: false,
+        }
+    }
+
+    /// Something that may pass by itself.
+    pub fn transient(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            transient: true,
+        }
+    }
+
+    /// The words of an error and of everything that caused it.
+    pub fn of(error: &dyn Error, transient: bool) -> Self {
+        Self {
+            message: chain(error),
+            transient,
+        }
+    }
+}

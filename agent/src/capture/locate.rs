@@ -1,0 +1,99 @@
+//! Where pods are: their host-side links, asked of the kernel.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sluice_kernel::model::{Link, Pod, PodUid};
+
+use super::{
+    journal::Entry,
+    kernel::{Fault, Kernel},
+    plan::{Subject, is_wanted},
+};
+
+/// The link of every pod that is to be captured, or why it was not found. A pod
+/// that is held on a link that still lives is not looked for anew.
+pub(super) fn links<K: Kernel>(
+    kernel: &mut K,
+    subjects: &BTreeMap<PodUid, Subject<'_>>,
+    held: &BTreeMap<PodUid, Pod>,
+) -> BTreeMap<PodUid, Result<Link, Fault>> {
+    subjects
+        .iter()
+        .filter(|(uid, subject)| is_wanted(subject.intent, held.contains_key(*uid)))
+        .filter_map(|(uid, subject)| {
+            let link = link(kernel, subject, held.get(uid))?;
+            Some((uid.clone(), link))
+        })
+        .collect()
+}
+
+/// One pod's link. None while it has no address to look for.
+pub(super) fn link<K: Kernel>(
+    kernel: &mut K,
+    subject: &Subject<'_>,
+    held: Option<&Pod>,
+) -> Option<Result<Link, Fault>> {
+    let living = held.filter(|held| !matches!(kernel.link_alive(&held.link), Ok(false)));
+    let same = |held: &Pod| subject.addresses.is_empty() || held.addresses == subject.addresses;
+    if let Some(held) = living
+        && same(held)
+    {
+        return Some(Ok(held.link.clone()));
+    }
+    if subject.addresses.is_empty() {
+        return None;
+    }
+    let hint = subject
+        .entry
+        .and_then(|entry| entry.sandbox.host_link.as_deref());
+    let found = by_hint_or_route(kernel, hint, &subject.addresses);
+    // What is held is not let go because it cannot be found another way.
+    match (found, living) {
+        (Err(_), Some(held)) if !held.addresses.is_disjoint(&subject.addresses) => {
+            Some(Ok(held.link.clone()))
+        }
+        (found, _) => Some(found),
+    }
+}
+
+/// By the name that the CNI result gave; where that leads nowhere, by the route
+/// to the addresses.
+pub(super) fn by_hint_or_route<K: Kernel>(
+    kernel: &mut K,
+    hint: Option<&str>,
+    addresses: &BTreeSet<std::net::IpAddr>,
+) -> Result<Link, Fault> {
+    let Some(hint) = hint else {
+        return kernel.locate(None, addresses);
+    };
+    let by_hint = kernel.locate(Some(hint), addresses);
+    match by_hint {
+        Err(fault) if fault.transient => kernel.locate(None, addresses).map_err(|_| fault),
+        by_hint => by_hint,
+    }
+}
+
+/// Whether a journal entry still agrees with the node, or why it does not.
+pub(super) fn agrees<K: Kernel>(kernel: &mut K, entry: &Entry) -> Result<(), String> {
+    if let Some(netns) = &entry.netns
+        && !kernel.netns_alive(netns)
+    {
+        return Err(format!(
+            "its network namespace {} is gone or another one",
+            netns.path.display()
+        ));
+    }
+    let Some(link) = &entry.link else {
+        return Ok(());
+    };
+    let found = kernel
+        .locate(Some(&link.name), &entry.sandbox.addresses)
+        .map_err(|fault| fault.message)?;
+    if found != *link {
+        return Err(format!(
+            "link {} has index {} now, and had {}",
+            link.name, found.index, link.index
+        ));
+    }
+    Ok(())
+}

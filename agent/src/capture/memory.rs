@@ -1,0 +1,211 @@
+//! What is remembered of sandboxes, in memory and in the journal.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    error::Error,
+    time::{Duration, Instant},
+};
+
+use sluice_kernel::model::{Pod, PodUid};
+
+use super::{
+    Ticket,
+    journal::{Entry, Journal, JournalError},
+};
+use crate::desired::{Desired, Origin};
+
+/// How long a DEL makes older ADDs of its container void.
+const TOMBSTONE: Duration = Duration::from_secs(600);
+/// Most DELs that are remembered.
+const TOMBSTONES: usize = 4096;
+/// How long the stream may take to deliver a pod that the controller has
+/// already answered for.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// Sandboxes, by container id.
+#[derive(Debug)]
+pub(super) struct Memory {
+    pub(super) entries: BTreeMap<String, Entry>,
+    /// Pods whose only sandbox was deleted: their addresses are void, whatever
+    /// their intent still says.
+    pub(super) forgotten: BTreeSet<PodUid>,
+    journal: Journal,
+    order: u64,
+    deleted: BTreeMap<String, (Ticket, Instant)>,
+    answered: BTreeMap<String, Instant>,
+}
+
+impl Memory {
+    /// What the journal has. `agrees` says whether an entry is to be believed.
+    pub(super) fn load(
+        journal: Journal,
+        mut agrees: impl FnMut(&Entry) -> Result<(), String>,
+    ) -> Self {
+        let mut memory = Self {
+            entries: BTreeMap::new(),
+            forgotten: BTreeSet::new(),
+            journal,
+            order: 0,
+            deleted: BTreeMap::new(),
+            answered: BTreeMap::new(),
+        };
+        for entry in memory.journal.load() {
+            let id = entry.sandbox.container_id.clone();
+            memory.order = memory.order.max(entry.order);
+            match agrees(&entry) {
+                Ok(()) => {
+                    memory.answered.insert(id.clone(), Instant::now());
+                    memory.entries.insert(id, entry);
+                }
+                Err(reason) => {
+                    tracing::info!(
+                        container_id = id,
+                        pod = entry.sandbox.pod(),
+                        reason,
+                        "journal entry set aside; its pod is looked for anew"
+                    );
+                    memory.remove_file(&id);
+                }
+            }
+        }
+        memory
+    }
+
+    /// A place for a new sandbox: newer than every other.
+    pub(super) fn next_order(&mut self) -> u64 {
+        self.order += 1;
+        self.order
+    }
+
+    /// Remembers a sandbox, on disk too.
+    pub(super) fn put(&mut self, entry: Entry) -> Result<(), JournalError> {
+        self.journal.write(&entry)?;
+        let id = entry.sandbox.container_id.clone();
+        if let Some(uid) = &entry.uid {
+            self.forgotten.remove(uid);
+        }
+        if entry.intent.is_some() {
+            self.answered.insert(id.clone(), Instant::now());
+        }
+        self.entries.insert(id, entry);
+        Ok(())
+    }
+
+    /// Forgets a sandbox.
+    pub(super) fn remove(&mut self, container_id: &str) -> Option<Entry> {
+        self.answered.remove(container_id);
+        let entry = self.entries.remove(container_id)?;
+        self.remove_file(container_id);
+        Some(entry)
+    }
+
+    fn remove_file(&self, container_id: &str) {
+        if let Err(error) = self.journal.remove(container_id) {
+            tracing::warn!(
+                container_id,
+                error = &error as &dyn Error,
+                "cannot remove a journal entry; it is set aside at the next start"
+            );
+        }
+    }
+
+    /// The container of a pod's newest sandbox.
+    pub(super) fn newest_of(&self, uid: &PodUid) -> Option<String> {
+        self.entries
+            .values()
+            .filter(|entry| entry.uid.as_ref() == Some(uid))
+            .max_by_key(|entry| entry.order)
+            .map(|entry| entry.sandbox.container_id.clone())
+    }
+
+    /// Whether the pod of this sandbox has another one.
+    pub(super) fn has_another_of(&self, gone: &Entry) -> bool {
+        let named = |entry: &Entry| {
+            let (this, that) = (&entry.sandbox, &gone.sandbox);
+            (this.pod_uid.clone(), this.pod()) == (that.pod_uid.clone(), that.pod())
+        };
+        self.entries
+            .values()
+            .any(|entry| named(entry) || (gone.uid.is_some() && entry.uid == gone.uid))
+    }
+
+    /// Makes every ADD of the container that came before `ticket` void.
+    pub(super) fn bury(&mut self, container_id: String, ticket: Ticket) {
+        let now = Instant::now();
+        if self.deleted.len() >= TOMBSTONES {
+            self.deleted
+                .retain(|_, (_, at)| now.duration_since(*at) < TOMBSTONE);
+        }
+        if self.deleted.len() < TOMBSTONES {
+            self.deleted.insert(container_id, (ticket, now));
+        }
+    }
+
+    /// Whether a DEL came after the ADD that has this ticket.
+    pub(super) fn is_buried(&self, container_id: &str, ticket: Ticket) -> bool {
+        self.deleted
+            .get(container_id)
+            .is_some_and(|(deleted, _)| ticket < *deleted)
+    }
+
+    /// Notes what was applied to the pods, where that is new.
+    pub(super) fn applied(
+        &mut self,
+        pods: &BTreeMap<PodUid, Pod>,
+        newest: &BTreeMap<PodUid, String>,
+    ) {
+        for (uid, id) in newest {
+            let (Some(pod), Some(entry)) = (pods.get(uid), self.entries.get_mut(id)) else {
+                continue;
+            };
+            if entry.sandbox.addresses == pod.addresses
+                && entry.applied(uid, pod)
+                && let Err(error) = self.journal.write(entry)
+            {
+                tracing::warn!(
+                    container_id = id,
+                    error = &error as &dyn Error,
+                    "cannot write a journal entry"
+                );
+            }
+        }
+    }
+
+    /// Drops what a newly set desired state makes void: answers for pods that
+    /// it has (or has not, long after), and forgotten pods that are gone.
+    pub(super) fn settle(&mut self, desired: &Desired) {
+        self.forgotten.retain(|uid| desired.pods.contains_key(uid));
+        for (id, entry) in &mut self.entries {
+            let Some(intent) = &entry.intent else {
+                continue;
+            };
+            let late = self.answered.get(id).is_none_or(|at| at.elapsed() > ANSWER);
+            let refuted = desired.origin == Origin::Controller && late;
+            if !desired.pods.contains_key(&intent.uid) && !refuted {
+                continue;
+            }
+            entry.intent = None;
+            if let Err(error) = self.journal.write(entry) {
+                tracing::warn!(
+                    container_id = id,
+                    error = &error as &dyn Error,
+                    "cannot write a journal entry"
+                );
+            }
+        }
+    }
+
+    /// Forgets sandboxes whose namespace is gone: their DEL never came.
+    pub(super) fn sweep(&mut self, mut alive: impl FnMut(&Entry) -> bool) {
+        let gone: Vec<String> = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| !alive(entry))
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in gone {
+            tracing::info!(container_id = id, "sandbox is gone and was never deleted");
+            self.remove(&id);
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! The kernel's side: what was found on the node, what was programmed, and what
+//! was read back.
+
+mod backoff;
+mod seat;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use sluice_kernel::model::{Link, Node, Pod, PodUid, Refusal, Repair};
+
+use self::backoff::Backoff;
+use super::{
+    kernel::{Fault, Kernel},
+    locate,
+    plan::{Facts, Plan, Subject, is_wanted, plan},
+    proxy::{self, Candidate, Looked},
+    verdict::ReadBack,
+};
+
+pub(super) type Subjects<'a> = BTreeMap<PodUid, Subject<'a>>;
+
+/// The kernel and everything that is known of it.
+#[derive(Debug)]
+pub(super) struct Steering<K> {
+    pub(super) kernel: K,
+    pub(super) needed: BTreeSet<u16>,
+    /// Proxies that could be used, and the chosen one as last looked at.
+    candidates: Vec<Candidate>,
+    pub(super) seat: Option<Looked>,
+    pub(super) findings: Vec<Refusal>,
+    preflight_at: Option<Instant>,
+    /// As last asked for.
+    pub(super) node: Node,
+    pub(super) read: ReadBack,
+    /// Why the last reconcile failed as a whole.
+    pub(super) fault: Option<Fault>,
+    /// Addresses that rules of a previous run hold, until the first reconcile.
+    pub(super) adopted: Option<BTreeSet<IpAddr>>,
+    /// An attempt for one pod failed and may have left something.
+    pub(super) dirty: bool,
+    links: BTreeMap<PodUid, Result<Link, Fault>>,
+    pub(super) backoff: Backoff,
+}
+
+/// What is to be done, and what it was decided from.
+#[derive(Debug)]
+pub(super) struct Decision {
+    pub(super) plan: Plan,
+    pub(super) facts: Facts,
+}
+
+impl Decision {
+    /// Whether the pod failed and is not to be tried yet.
+    pub(super) fn is_resting(&self, uid: &PodUid) -> bool {
+        self.facts.resting.contains_key(uid)
+    }
+}
+
+/// How thoroughly the node is looked at before deciding.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Look {
+    /// One pod is new; the rest is as it was at the last pass.
+    One,
+    /// Everything.
+    All,
+    /// Everything, and the node-wide facts even if no pod is new.
+    Resync,
+}
+
+/// What a reconcile did.
+#[derive(Debug, Default)]
+pub(super) struct Applied {
+    pub(super) repairs: Vec<Repair>,
+    /// Of them those that mend what had been verified: somebody's tampering.
+    pub(super) tampering: Vec<Repair>,
+}
+
+impl<K: Kernel> Steering<K> {
+    pub(super) fn new(mut kernel: K) -> Self {
+        let needed = proxy::needed(kernel.settings().ports);
+        let adopted = kernel.steered().unwrap_or_else(|fault| {
+            tracing::warn!(%fault, "cannot read which addresses are steered already");
+            BTreeSet::new()
+        });
+        Self {
+            kernel,
+            needed,
+            candidates: Vec::new(),
+            seat: None,
+            findings: Vec::new(),
+            preflight_at: None,
+            node: Node::default(),
+            read: ReadBack::default(),
+            fault: None,
+            adopted: Some(adopted),
+            dirty: false,
+            links: BTreeMap::new(),
+            backoff: Backoff::default(),
+        }
+    }
+
+    /// Decides what to program. `one` is the pod that is looked for with
+    /// [`Look::One`].
+    pub(super) fn decide(
+        &mut self,
+        subjects: &Subjects<'_>,
+        forgotten: &BTreeSet<PodUid>,
+        look: Look,
+        one: Option<&PodUid>,
+        stale: Duration,
+    ) -> Decision {
+        let held = self.held(subjects, forgotten);
+        match (look, one) {
+            (Look::One, Some(uid)) => self.locate_one(uid, subjects, &held),
+            _ => self.links = locate::links(&mut self.kernel, subjects, &held),
+        }
+        let mut facts = Facts {
+            links: self.links.clone(),
+            proxy: self.seat.as_ref().and_then(Looked::proxy),
+            proxy_state: proxy::state(self.seat.as_ref(), &self.needed),
+            findings: Vec::new(),
+            resting: self.backoff.resting(one),
+            held,
+        };
+        let hopeful = plan(subjects, &facts);
+        let new = hopeful
+            .node
+            .pods
+            .keys()
+            .any(|uid| !facts.held.contains_key(uid));
+        let fresh = self.preflight_at.is_some_and(|at| at.elapsed() < stale);
+        let due = match look {
+            Look::One => new && (!fresh || !self.findings.is_empty()),
+            Look::All => new || self.preflight_at.is_none(),
+            Look::Resync => true,
+        };
+        if due {
+            self.preflight(&hopeful.node);
+        }
+        if self.findings.is_empty() {
+            return Decision {
+                plan: hopeful,
+                facts,
+            };
+        }
+        facts.findings.clone_from(&self.findings);
+        Decision {
+            plan: plan(subjects, &facts),
+            facts,
+        }
+    }
+
+    fn preflight(&mut self, node: &Node) {
+        self.preflight_at = Some(Instant::now());
+        self.findings = self.kernel.preflight(node).unwrap_or_else(|fault| {
+            vec![Refusal {
+                check: "preflight",
+                evidence: format!("the node could not be looked at: {fault}"),
+                remedy: "mend what is named, the agent looks again by itself".into(),
+            }]
+        });
+    }
+
+    fn locate_one(&mut self, uid: &PodUid, subjects: &Subjects<'_>, held: &BTreeMap<PodUid, Pod>) {
+        let Some(subject) = subjects.get(uid) else {
+            return;
+        };
+        match locate::link(&mut self.kernel, subject, held.get(uid)) {
+            Some(link) => self.links.insert(uid.clone(), link),
+            None => self.links.remove(uid),
+        };
+    }
+
+    /// The pods that rules hold now. Before the first reconcile those that a
+    /// previous run left behind.
+    fn held(
+        &mut self,
+        subjects: &Subjects<'_>,
+        forgotten: &BTreeSet<PodUid>,
+    ) -> BTreeMap<PodUid, Pod> {
+        let Some(adopted) = &self.adopted else {
+            let held = self.node.pods.iter();
+            return held
+                .filter(|(uid, _)| self.read.steered.contains(*uid))
+                .filter(|(uid, _)| {
+                    let entry = subjects.get(*uid).and_then(|subject| subject.entry);
+                    entry.is_some() || !forgotten.contains(*uid)
+                })
+                .map(|(uid, pod)| (uid.clone(), pod.clone()))
+                .collect();
+        };
+        let mut held = BTreeMap::new();
+        for (uid, subject) in subjects {
+            if !is_wanted(subject.intent, true) || subject.addresses.is_disjoint(adopted) {
+                continue;
+            }
+            let known = subject.entry.and_then(|entry| entry.pod());
+            if let Some(Ok(link)) = locate::link(&mut self.kernel, subject, known.as_ref()) {
+                let addresses = subject.addresses.clone();
+                held.insert(uid.clone(), Pod { link, addresses });
+            }
+        }
+        held
+    }
+
+    /// Makes the kernel what the plan says and reads it back.
+    pub(super) fn apply(&mut self, decision: &Decision, subjects: &Subjects<'_>) -> Applied {
+        let node = &decision.plan.node;
+        let settled = self.fault.is_none() && self.adopted.is_none() && !self.dirty;
+        let same = settled && *node == self.node;
+        let sound = self.read.pods.values().all(Result::is_ok);
+        let outcome = self.kernel.reconcile(node);
+        let was = std::mem::replace(&mut self.node, node.clone());
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(fault) => {
+                tracing::warn!(%fault, "the node could not be reconciled; the next pass tries again");
+                self.read_after_failure(&was, &fault, subjects);
+                self.fault = Some(fault);
+                return Applied::default();
+            }
+        };
+        let verified = |uid: &PodUid| matches!(self.read.pods.get(uid), Some(Ok(())));
+        let tampering = outcome
+            .repairs
+            .iter()
+            .filter(|repair| same && repair.pod.as_ref().map_or(sound, verified))
+            .cloned()
+            .collect();
+        self.fault = None;
+        self.adopted = None;
+        self.dirty = false;
+        self.read = self.read_back(outcome.pods, subjects);
+        self.backoff.after(&self.read.pods);
+        Applied {
+            repairs: outcome.repairs,
+            tampering,
+        }
+    }
+
+    /// Which pods are held, once the kernel has been read.
+    fn read_back(
+        &mut self,
+        pods: BTreeMap<PodUid, Result<(), Fault>>,
+        subjects: &Subjects<'_>,
+    ) -> ReadBack {
+        let (good, bad): (Vec<_>, Vec<_>) = pods.iter().partition(|(_, result)| result.is_ok());
+        let mut steered: BTreeSet<PodUid> = good.into_iter().map(|(uid, _)| uid.clone()).collect();
+        if !bad.is_empty() {
+            let held = self.kernel.steered();
+            steered.extend(bad.into_iter().map(|(uid, _)| uid).filter_map(|uid| {
+                let held = held.as_ref().map(|held| touches(subjects, uid, held));
+                held.unwrap_or(true).then(|| uid.clone())
+            }));
+        }
+        ReadBack {
+            pods,
+            steered,
+            orphans: BTreeMap::new(),
+        }
+    }
+
+    /// The reconcile failed as a whole: what is true is read another way, and
+    /// what cannot be read is not called captured.
+    fn read_after_failure(&mut self, was: &Node, fault: &Fault, subjects: &Subjects<'_>) {
+        let audit = self.kernel.audit(&self.node).unwrap_or_default();
+        let held = self.kernel.steered();
+        let pods = self.node.pods.keys().map(|uid| {
+            let there = audit.pods.get(uid).copied().unwrap_or(false);
+            (uid.clone(), if there { Ok(()) } else { Err(fault.clone()) })
+        });
+        let pods: BTreeMap<PodUid, Result<(), Fault>> = pods.collect();
+        // What cannot be read is taken to be as it was.
+        let holds = |pod: &Pod| match &held {
+            Ok(held) => !pod.addresses.is_disjoint(held),
+            Err(_) => true,
+        };
+        let known = was.pods.iter().chain(&self.read.orphans);
+        let orphans = known
+            .filter(|(uid, pod)| !subjects.contains_key(*uid) && holds(pod))
+            .map(|(uid, pod)| (uid.clone(), pod.clone()))
+            .collect();
+        let steered = match &held {
+            Ok(held) => {
+                let touched = subjects.keys().filter(|uid| touches(subjects, uid, held));
+                touched.cloned().collect()
+            }
+            Err(_) => std::mem::take(&mut self.read.steered),
+        };
+        self.read = ReadBack {
+            pods,
+            steered,
+            orphans,
+        };
+    }
+
+    /// Brings up one pod of `decision` without touching the others.
+    pub(super) fn capture(&mut self, decision: &Decision, uid: &PodUid) -> Result<(), Fault> {
+        if let Err(fault) = self.kernel.capture(&decision.plan.node, uid) {
+            self.dirty = true;
+            return Err(fault);
+        }
+        self.node.clone_from(&decision.plan.node);
+        self.read.pods.insert(uid.clone(), Ok(()));
+        self.read.steered.insert(uid.clone());
+        self.backoff.forget(uid);
+        Ok(())
+    }
+
+    /// Whether the plan differs from what is programmed in this one pod only,
+    /// and what is programmed was read back whole.
+    pub(super) fn differs_in_one(&self, plan: &Plan, uid: &PodUid) -> bool {
+        fn others<'n>(
+            node: &'n Node,
+            uid: &'n PodUid,
+        ) -> impl Iterator<Item = (&'n PodUid, &'n Pod)> {
+            node.pods.iter().filter(move |(other, _)| *other != uid)
+        }
+        let as_planned = |pod: &Pod| plan.node.pods.get(uid) == Some(pod);
+        self.adopted.is_none()
+            && self.fault.is_none()
+            && !self.dirty
+            && self.node.pods.get(uid).is_none_or(as_planned)
+            && self.node.proxy == plan.node.proxy
+            && self.node.host_ports == plan.node.host_ports
+            && others(&self.node, uid).eq(others(&plan.node, uid))
+    }
+}
+
+fn touches(subjects: &Subjects<'_>, uid: &PodUid, held: &BTreeSet<IpAddr>) -> bool {
+    subjects
+        .get(uid)
+        .is_some_and(|subject| !subject.addresses.is_disjoint(held))
+}

@@ -1,0 +1,225 @@
+//! What is said of the node, made of what was read back.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::SystemTime,
+};
+
+use sluice_kernel::model::{Pod, PodUid};
+
+use super::{
+    journal::Entry,
+    kernel::Fault,
+    plan::{Facts, Plan, ProxyState, Subject},
+    sandbox::Sandbox,
+};
+use crate::{
+    desired::{Desired, Wanted},
+    status::{Event, EventKind, NodeStatus, PodState, PodStatus, Reason},
+};
+
+/// What was read back from the kernel.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ReadBack {
+    /// Each programmed pod: every object was found, or why not.
+    pub(super) pods: BTreeMap<PodUid, Result<(), Fault>>,
+    /// Pods that rules of ours hold, wholly or in part.
+    pub(super) steered: BTreeSet<PodUid>,
+    /// Pods that rules of ours hold and that no intent speaks of.
+    pub(super) orphans: BTreeMap<PodUid, Pod>,
+}
+
+/// The status of every pod.
+pub(super) fn pods(
+    subjects: &BTreeMap<PodUid, Subject<'_>>,
+    plan: &Plan,
+    facts: &Facts,
+    read: &ReadBack,
+) -> BTreeMap<PodUid, PodStatus> {
+    subjects
+        .iter()
+        .map(|(uid, subject)| {
+            let planned = plan.node.pods.get(uid);
+            let steered = read.steered.contains(uid);
+            let (state, reason, message) = match planned {
+                Some(_) => programmed(uid, subject, &facts.proxy_state, read),
+                None => left(uid, plan, steered),
+            };
+            let status = PodStatus {
+                state,
+                reason,
+                message,
+                steered,
+                ..describe(subject, planned)
+            };
+            (uid.clone(), status)
+        })
+        .collect()
+}
+
+/// What is known of a pod whatever its state.
+fn describe(subject: &Subject<'_>, planned: Option<&Pod>) -> PodStatus {
+    let intent = subject.intent;
+    let sandbox = subject.entry.map(|entry| &entry.sandbox);
+    PodStatus {
+        namespace: intent.namespace.clone(),
+        name: intent.name.clone(),
+        wanted: intent.wanted,
+        hash: intent.hash.clone(),
+        state: PodState::Released,
+        reason: None,
+        message: String::new(),
+        steered: false,
+        addresses: planned.map_or_else(|| subject.addresses.clone(), |pod| pod.addresses.clone()),
+        interface: planned
+            .map(|pod| pod.link.name.clone())
+            .or_else(|| sandbox.and_then(|sandbox| sandbox.host_link.clone())),
+        netns: sandbox.map(|sandbox| sandbox.netns.display().to_string()),
+    }
+}
+
+type Verdict = (PodState, Option<Reason>, String);
+
+/// A pod whose rules were to be there.
+fn programmed(uid: &PodUid, subject: &Subject<'_>, proxy: &ProxyState, read: &ReadBack) -> Verdict {
+    match read.pods.get(uid) {
+        Some(Ok(())) => {}
+        Some(Err(fault)) => {
+            return (
+                PodState::Failed,
+                Some(Reason::Kernel),
+                fault.message.clone(),
+            );
+        }
+        None => {
+            let message = "its rules were not read back; the next pass looks again".to_owned();
+            return (PodState::Failed, Some(Reason::Kernel), message);
+        }
+    }
+    match proxy {
+        ProxyState::Ready if subject.intent.wanted == Wanted::Releasing => (
+            PodState::Captured,
+            Some(Reason::Releasing),
+            "leaving: peers are being told".into(),
+        ),
+        ProxyState::Ready => (PodState::Captured, None, String::new()),
+        ProxyState::NotListening(why) => (
+            PodState::Pending,
+            Some(Reason::ProxyNotListening),
+            format!("its traffic is refused: {why}"),
+        ),
+        ProxyState::Absent(why) => (
+            PodState::Pending,
+            Some(Reason::ProxyGone),
+            format!("its traffic is dropped: {why}"),
+        ),
+    }
+}
+
+/// A pod that was to have no rules.
+fn left(uid: &PodUid, plan: &Plan, steered: bool) -> Verdict {
+    let (state, reason, message) = plan.left.get(uid).map_or_else(
+        || (PodState::Released, None, String::new()),
+        |left| (left.state, left.reason, left.message.clone()),
+    );
+    if steered && state == PodState::Released {
+        let message = "its rules could not be removed yet; the next pass tries again".to_owned();
+        return (PodState::Failed, Some(Reason::Kernel), message);
+    }
+    (state, reason, message)
+}
+
+/// A pod that rules of ours hold and that no intent speaks of.
+pub(super) fn orphan(entry: Option<&Entry>, pod: &Pod, message: &str) -> PodStatus {
+    let sandbox = entry.map(|entry| &entry.sandbox);
+    let text = |field: fn(&Sandbox) -> &String| sandbox.map(field).cloned().unwrap_or_default();
+    PodStatus {
+        namespace: text(|sandbox| &sandbox.namespace),
+        name: text(|sandbox| &sandbox.name),
+        wanted: Wanted::Nothing,
+        hash: String::new(),
+        state: PodState::Pending,
+        reason: None,
+        message: message.to_owned(),
+        steered: true,
+        addresses: pod.addresses.clone(),
+        interface: Some(pod.link.name.clone()),
+        netns: sandbox.map(|sandbox| sandbox.netns.display().to_string()),
+    }
+}
+
+/// Fills in what follows from the rest: whether the node can capture.
+pub(super) fn conclude(status: &mut NodeStatus, desired: Option<&Desired>) {
+    status.origin = desired.map(|desired| desired.origin);
+    status.revision = desired.and_then(|desired| desired.revision.clone());
+    let finding = status.findings.first();
+    status.capture_ready = desired.is_some() && status.proxy.ready && finding.is_none();
+    if let Some(finding) = finding {
+        status.message = format!(
+            "the node cannot capture further pods: {} ({}); {}",
+            finding.evidence, finding.check, finding.remedy
+        );
+    } else if desired.is_none() {
+        status.message = "no desired state yet: neither the controller nor the disk has one".into();
+    } else if status.message.is_empty() {
+        status.message.clone_from(&status.proxy.message);
+    }
+}
+
+/// What happened between two looks.
+pub(super) fn events(before: &NodeStatus, after: &NodeStatus) -> Vec<Event> {
+    let at = SystemTime::now();
+    let event = |kind, pod: Option<&PodUid>, message: String| Event {
+        at,
+        kind,
+        pod: pod.cloned(),
+        message,
+    };
+    let mut events = Vec::new();
+    for (uid, pod) in &after.pods {
+        let was = before.pods.get(uid);
+        let changed = was.is_none_or(|was| {
+            (was.state, was.reason, was.steered) != (pod.state, pod.reason, pod.steered)
+        });
+        let silent = was.is_none() && pod.state == PodState::Released;
+        if changed && !silent {
+            events.push(event(EventKind::PodState, Some(uid), in_words(pod)));
+        }
+    }
+    for (uid, pod) in &before.pods {
+        if !after.pods.contains_key(uid) && pod.state != PodState::Released {
+            let message = format!("{}/{} is gone", pod.namespace, pod.name);
+            events.push(event(EventKind::PodState, Some(uid), message));
+        }
+    }
+    if (before.proxy.ready, &before.proxy.netns) != (after.proxy.ready, &after.proxy.netns) {
+        let message = match (&after.proxy.netns, after.proxy.ready) {
+            (Some(netns), true) => format!("the proxy in {} is ready", netns.path.display()),
+            _ => after.proxy.message.clone(),
+        };
+        events.push(event(
+            EventKind::Proxy,
+            after.proxy.pod_uid.as_ref(),
+            message,
+        ));
+    }
+    for finding in &after.findings {
+        if !before.findings.contains(finding) {
+            let message = format!(
+                "{}: {}; {}",
+                finding.check, finding.evidence, finding.remedy
+            );
+            events.push(event(EventKind::Finding, None, message));
+        }
+    }
+    events
+}
+
+fn in_words(pod: &PodStatus) -> String {
+    let name = format!("{}/{}", pod.namespace, pod.name);
+    if pod.message.is_empty() {
+        format!("{name} is {}", pod.state.label())
+    } else {
+        format!("{name} is {}: {}", pod.state.label(), pod.message)
+    }
+}

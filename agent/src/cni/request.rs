@@ -1,0 +1,213 @@
+//! What came in, checked: the shim passes on what it was given.
+
+use std::{
+    collections::BTreeSet,
+    net::IpAddr,
+    path::{Component, Path, PathBuf},
+};
+
+use ipnet::IpNet;
+use sluice_proto::agent::v1::{Address, Interface, Sandbox as Message};
+
+use crate::capture::sandbox::{Sandbox, is_container_id};
+
+const MAX_PATH: usize = 4095;
+/// Longest name in Kubernetes; uids and static pods' hashes are shorter.
+const MAX_NAME: usize = 253;
+/// IFNAMSIZ, without the terminator.
+const MAX_LINK: usize = 15;
+/// Interfaces and addresses of one result.
+const MAX_ITEMS: usize = 64;
+
+/// What is wrong with a request.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum InvalidRequest {
+    #[error("the request names no sandbox")]
+    NoSandbox,
+    #[error("{field} {value:?} is not valid: {why}")]
+    Field {
+        field: &'static str,
+        value: String,
+        why: &'static str,
+    },
+    #[error("the request has {count} {what}; at most {MAX_ITEMS} are taken")]
+    TooMany { what: &'static str, count: usize },
+    #[error("address {cidr:?} is not one a pod can have: {why}")]
+    Address { cidr: String, why: &'static str },
+}
+
+/// A sandbox that is a Kubernetes pod's, or None for one that is not.
+pub(super) fn sandbox(
+    message: Option<Message>,
+    interfaces: &[Interface],
+    addresses: &[Address],
+) -> Result<Option<Sandbox>, InvalidRequest> {
+    let message = message.ok_or(InvalidRequest::NoSandbox)?;
+    container_id(&message.container_id)?;
+    link("CNI_IFNAME", &message.ifname)?;
+    let Message {
+        pod_uid,
+        pod_namespace,
+        pod_name,
+        ..
+    } = &message;
+    if [pod_uid, pod_namespace, pod_name]
+        .iter()
+        .all(|text| text.is_empty())
+    {
+        return Ok(None);
+    }
+    if !pod_uid.is_empty() {
+        name("K8S_POD_UID", pod_uid)?;
+    }
+    name("K8S_POD_NAMESPACE", pod_namespace)?;
+    name("K8S_POD_NAME", pod_name)?;
+    let host_link = host_link(interfaces)?;
+    let addresses = pod_addresses(interfaces, addresses)?;
+    Ok(Some(Sandbox {
+        netns: netns(&message.netns)?,
+        container_id: message.container_id,
+        ifname: message.ifname,
+        pod_uid: message.pod_uid,
+        namespace: message.pod_namespace,
+        name: message.pod_name,
+        host_link,
+        addresses,
+    }))
+}
+
+/// A sandbox that is to be forgotten: its container id and interface.
+pub(super) fn gone(message: Option<Message>) -> Result<(String, String), InvalidRequest> {
+    let message = message.ok_or(InvalidRequest::NoSandbox)?;
+    container_id(&message.container_id)?;
+    Ok((message.container_id, message.ifname))
+}
+
+fn container_id(text: &str) -> Result<(), InvalidRequest> {
+    if is_container_id(text) {
+        return Ok(());
+    }
+    Err(field(
+        "CNI_CONTAINERID",
+        text,
+        "a letter or digit, then letters, digits, '.', '_' and '-', at most 128",
+    ))
+}
+
+fn netns(text: &str) -> Result<PathBuf, InvalidRequest> {
+    let path = Path::new(text);
+    let plain = path
+        .components()
+        .all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+    if text.len() > MAX_PATH || text.contains('\0') || !path.is_absolute() || !plain {
+        return Err(field("CNI_NETNS", text, "it must be an absolute path"));
+    }
+    Ok(path.to_owned())
+}
+
+fn name(of: &'static str, text: &str) -> Result<(), InvalidRequest> {
+    let valid = (1..=MAX_NAME).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
+    if valid {
+        return Ok(());
+    }
+    let why = "letters, digits, '.', '_' and '-', at least one and at most 253";
+    Err(field(of, text, why))
+}
+
+fn link(of: &'static str, text: &str) -> Result<(), InvalidRequest> {
+    let valid = (1..=MAX_LINK).contains(&text.len())
+        && text != "."
+        && text != ".."
+        && !text
+            .chars()
+            .any(|c| c == '/' || c == ':' || c == '\0' || c.is_whitespace());
+    if valid {
+        return Ok(());
+    }
+    Err(field(
+        of,
+        text,
+        "not a name that a network interface can have",
+    ))
+}
+
+/// The host's side of the pod's interface, where the result leaves no doubt.
+fn host_link(interfaces: &[Interface]) -> Result<Option<String>, InvalidRequest> {
+    if interfaces.len() > MAX_ITEMS {
+        return Err(InvalidRequest::TooMany {
+            what: "interfaces",
+            count: interfaces.len(),
+        });
+    }
+    for interface in interfaces {
+        link("an interface of prevResult,", &interface.name)?;
+    }
+    let mut host = interfaces
+        .iter()
+        .filter(|interface| interface.sandbox.is_empty());
+    let first = host.next();
+    if host.next().is_some() {
+        return Ok(None);
+    }
+    Ok(first.map(|interface| interface.name.clone()))
+}
+
+/// Addresses that are not said to be on the host's side.
+fn pod_addresses(
+    interfaces: &[Interface],
+    addresses: &[Address],
+) -> Result<BTreeSet<IpAddr>, InvalidRequest> {
+    if addresses.len() > MAX_ITEMS {
+        return Err(InvalidRequest::TooMany {
+            what: "addresses",
+            count: addresses.len(),
+        });
+    }
+    let on_host = |address: &&Address| {
+        let interface = address
+            .interface
+            .and_then(|index| usize::try_from(index).ok());
+        let interface = interface.and_then(|index| interfaces.get(index));
+        interface.is_some_and(|interface| interface.sandbox.is_empty())
+    };
+    addresses
+        .iter()
+        .filter(|address| !on_host(address))
+        .map(|address| parse(&address.cidr))
+        .collect()
+}
+
+pub(super) fn parse(cidr: &str) -> Result<IpAddr, InvalidRequest> {
+    let bad = |why| InvalidRequest::Address {
+        cidr: cidr.chars().take(64).collect(),
+        why,
+    };
+    let address = cidr
+        .parse::<IpNet>()
+        .map_err(|_| bad("it must be in CIDR notation"))?
+        .addr();
+    let link_local = match address {
+        IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.to_ipv4_mapped().is_some(),
+    };
+    if address.is_unspecified() || address.is_loopback() || address.is_multicast() || link_local {
+        return Err(bad(
+            "it must be a unicast address that is valid outside the link",
+        ));
+    }
+    Ok(address)
+}
+
+fn field(field: &'static str, value: &str, why: &'static str) -> InvalidRequest {
+    InvalidRequest::Field {
+        field,
+        value: value.chars().take(64).collect(),
+        why,
+    }
+}
+
+#[cfg(test)]
+mod tests;

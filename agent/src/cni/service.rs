@@ -1,0 +1,293 @@
+//! `sluice.agent.v1.CniService`.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant as Clock},
+};
+
+use sluice_proto::agent::v1::{
+    AddOutcome, AddPodRequest, AddPodResponse, CheckPodRequest, CheckPodResponse, DelPodRequest,
+    DelPodResponse, cni_service_server::CniService,
+};
+use tokio::time::{Instant, sleep, timeout_at};
+use tonic::{Request, Response, Status};
+
+use super::{
+    Resolve,
+    error::CniError,
+    learn::{Learned, learn},
+    request,
+};
+use crate::{
+    capture::{AddError, Capture, Sandbox, Ticket},
+    config::OnUnknownPod,
+    desired::{Intent, Wanted},
+};
+
+/// An attempt is repeated this soon even if the status does not change: what is
+/// missing may be something that nobody announces.
+const AGAIN: Duration = Duration::from_millis(200);
+/// Of the time that the shim waits, what is left for the answer to reach it.
+const MARGIN: Duration = Duration::from_millis(100);
+
+/// How the service decides.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub on_unknown_pod: OnUnknownPod,
+    /// Namespaces whose pods are never enrolled and never blocked.
+    pub excluded_namespaces: BTreeSet<String>,
+    /// Longest that an ADD waits, whatever the shim would.
+    pub add_deadline: Duration,
+}
+
+/// The service.
+#[derive(Clone, Debug)]
+pub struct Service<R> {
+    capture: Capture,
+    resolver: R,
+    options: Options,
+}
+
+impl<R: Resolve> Service<R> {
+    pub fn new(capture: Capture, resolver: R, options: Options) -> Self {
+        Self {
+            capture,
+            resolver,
+            options,
+        }
+    }
+
+    async fn add(&self, request: AddPodRequest) -> Result<AddOutcome, CniError> {
+        let ticket = self.capture.ticket();
+        let wait = wait(request.deadline_ms, self.options.add_deadline);
+        let excluded = request.excluded;
+        let sandbox = request::sandbox(request.sandbox, &request.interfaces, &request.addresses);
+        let sandbox = match sandbox {
+            Ok(Some(sandbox)) => sandbox,
+            Ok(None) => return Ok(AddOutcome::Passed),
+            Err(error) if excluded => {
+                tracing::warn!(%error, "the sandbox of an excluded pod cannot be noted");
+                return Ok(AddOutcome::Passed);
+            }
+            Err(error) => return Err(CniError::Invalid(error)),
+        };
+        if excluded
+            || self
+                .options
+                .excluded_namespaces
+                .contains(&sandbox.namespace)
+        {
+            return Ok(self.note(ticket, sandbox));
+        }
+        let add = Add {
+            service: self,
+            ticket,
+            sandbox,
+            started: Clock::now(),
+            deadline: Instant::now() + wait,
+        };
+        add.run().await
+    }
+
+    /// Takes note of a sandbox that is not to be captured.
+    fn note(&self, ticket: Ticket, sandbox: Sandbox) -> AddOutcome {
+        let desired = self.capture.desired();
+        let wanted = super::learn::known(&sandbox, &desired).map(|intent| intent.wanted);
+        self.capture.note(ticket, sandbox);
+        if wanted == Some(Wanted::Proxy) {
+            AddOutcome::Proxy
+        } else {
+            AddOutcome::Passed
+        }
+    }
+
+    async fn check(&self, request: CheckPodRequest) -> Result<(), CniError> {
+        let sandbox = request::sandbox(request.sandbox, &request.interfaces, &request.addresses)
+            .map_err(CniError::Invalid)?;
+        let Some(sandbox) = sandbox else {
+            return Ok(());
+        };
+        if self
+            .options
+            .excluded_namespaces
+            .contains(&sandbox.namespace)
+        {
+            return Ok(());
+        }
+        let pod = sandbox.pod();
+        let checked = self.capture.check(sandbox).await;
+        checked.map_err(|source| CniError::Check { pod, source })
+    }
+}
+
+/// One ADD of a pod that may be enrolled.
+struct Add<'a, R> {
+    service: &'a Service<R>,
+    ticket: Ticket,
+    sandbox: Sandbox,
+    started: Clock,
+    deadline: Instant,
+}
+
+impl<R: Resolve> Add<'_, R> {
+    async fn run(self) -> Result<AddOutcome, CniError> {
+        let service = self.service;
+        let mut desired = service.capture.desired();
+        let learned = learn(
+            &self.sandbox,
+            &mut desired,
+            &service.resolver,
+            self.deadline,
+        )
+        .await;
+        match learned {
+            Learned::Intent(intent) => self.decide(intent).await,
+            Learned::Unknown(reason) => match service.options.on_unknown_pod {
+                OnUnknownPod::Deny => Err(CniError::Unknown {
+                    pod: self.sandbox.pod(),
+                    reason,
+                }),
+                OnUnknownPod::Allow => {
+                    let pod = self.sandbox.pod();
+                    tracing::warn!(pod, reason, "an unknown pod is let through uncaptured");
+                    Ok(service.note(self.ticket, self.sandbox))
+                }
+            },
+        }
+    }
+
+    async fn decide(self, intent: Intent) -> Result<AddOutcome, CniError> {
+        match intent.wanted {
+            Wanted::Captured if !intent.host_network => self.capture(intent).await,
+            Wanted::Unsupported => Err(CniError::Unsupported {
+                pod: self.sandbox.pod(),
+                message: intent.message,
+            }),
+            Wanted::Proxy => {
+                self.service.capture.note(self.ticket, self.sandbox);
+                Ok(AddOutcome::Proxy)
+            }
+            Wanted::Captured | Wanted::Nothing | Wanted::Releasing => {
+                Ok(self.service.note(self.ticket, self.sandbox))
+            }
+        }
+    }
+
+    /// Captures the pod, waiting for what is missing while there is time.
+    async fn capture(self, intent: Intent) -> Result<AddOutcome, CniError> {
+        let capture = &self.service.capture;
+        let mut status = capture.status();
+        let mut desired = capture.desired();
+        loop {
+            // Changes from here on wake the next attempt.
+            status.mark_unchanged();
+            desired.mark_unchanged();
+            let attempt = capture.add(self.ticket, self.sandbox.clone(), Some(intent.clone()));
+            let reason = match attempt.await {
+                Ok(_) => return Ok(AddOutcome::Captured),
+                Err(AddError::NotReady { reason }) => reason,
+                Err(source) => {
+                    let pod = self.sandbox.pod();
+                    return Err(CniError::Add { pod, source });
+                }
+            };
+            let woken = async {
+                tokio::select! {
+                    _ = status.changed() => {}
+                    _ = desired.changed() => {}
+                    () = sleep(AGAIN) => {}
+                }
+            };
+            if timeout_at(self.deadline, woken).await.is_err() {
+                return Err(CniError::NotYet {
+                    pod: self.sandbox.pod(),
+                    waited: self.started.elapsed(),
+                    reason,
+                });
+            }
+            // Nobody may want it any more.
+            if let Some(now) = super::learn::known(&self.sandbox, &desired)
+                && now.wanted != Wanted::Captured
+            {
+                return Ok(self.service.note(self.ticket, self.sandbox));
+            }
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl<R: Resolve> CniService for Service<R> {
+    async fn add_pod(
+        &self,
+        request: Request<AddPodRequest>,
+    ) -> Result<Response<AddPodResponse>, Status> {
+        let started = Clock::now();
+        let added = self.add(request.into_inner()).await;
+        let label = match &added {
+            Ok(AddOutcome::Captured) => "captured",
+            Ok(AddOutcome::Proxy) => "proxy",
+            Ok(AddOutcome::Passed | AddOutcome::Unspecified) => "passed",
+            Err(error) => error.label(),
+        };
+        finish("add", label, started, added).map(|outcome| {
+            let outcome = outcome.into();
+            Response::new(AddPodResponse { outcome })
+        })
+    }
+
+    async fn del_pod(
+        &self,
+        request: Request<DelPodRequest>,
+    ) -> Result<Response<DelPodResponse>, Status> {
+        let started = Clock::now();
+        let gone = request::gone(request.into_inner().sandbox).map_err(CniError::Invalid);
+        let done = match gone {
+            Ok((container_id, ifname)) => {
+                self.capture.del(container_id, ifname).await;
+                Ok(())
+            }
+            Err(error) => Err(error),
+        };
+        let label = done.as_ref().map_or_else(CniError::label, |()| "ok");
+        finish("del", label, started, done).map(|()| Response::new(DelPodResponse {}))
+    }
+
+    async fn check_pod(
+        &self,
+        request: Request<CheckPodRequest>,
+    ) -> Result<Response<CheckPodResponse>, Status> {
+        let started = Clock::now();
+        let checked = self.check(request.into_inner()).await;
+        let label = checked.as_ref().map_or_else(CniError::label, |()| "ok");
+        finish("check", label, started, checked).map(|()| Response::new(CheckPodResponse {}))
+    }
+}
+
+/// How long an ADD may take: what the shim waits, less what the answer needs to
+/// reach it, and never longer than `own`.
+fn wait(deadline_ms: u32, own: Duration) -> Duration {
+    if deadline_ms == 0 {
+        return own;
+    }
+    let shim = Duration::from_millis(deadline_ms.into());
+    own.min(shim.saturating_sub(MARGIN.max(shim / 20)))
+}
+
+/// Counts the call, and logs what went wrong, once.
+fn finish<T>(
+    verb: &'static str,
+    label: &'static str,
+    started: Clock,
+    result: Result<T, CniError>,
+) -> Result<T, Status> {
+    metrics::counter!("sluice_cni_requests_total", "verb" => verb, "result" => label).increment(1);
+    metrics::histogram!("sluice_cni_duration_seconds", "verb" => verb)
+        .record(started.elapsed().as_secs_f64());
+    result.map_err(|error| {
+        tracing::warn!(verb, %error, "a CNI call failed");
+        error.status()
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,175 @@
+//! Files that are whole or not there: written beside, synced, renamed.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+/// What was being done to which file.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {doing} {}", path.display())]
+pub struct FileError {
+    pub doing: &'static str,
+    pub path: PathBuf,
+    #[source]
+    pub source: io::Error,
+}
+
+impl FileError {
+    /// For `map_err`.
+    pub fn at(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self {
+            doing,
+            path: path.to_owned(),
+            source,
+        }
+    }
+
+    /// Whether the file is simply not there.
+    pub fn is_not_found(&self) -> bool {
+        self.source.kind() == io::ErrorKind::NotFound
+    }
+}
+
+/// Replaces `path` by `contents`, mode 0600: after a crash at any point the
+/// file has its old or its new contents, never anything between. The directory
+/// must exist, and only one writer may write the file.
+pub fn write_atomic(path: &Path, contents: &[u8]) -> Result<(), FileError> {
+    let (directory, temporary) = beside(path)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .custom_flags(nix::libc::O_NOFOLLOW)
+        .open(&temporary)
+        .map_err(FileError::at("create", &temporary))?;
+    let written = file
+        .write_all(contents)
+        .and_then(|()| file.sync_all())
+        .map_err(FileError::at("write", &temporary))
+        .and_then(|()| {
+            fs::rename(&temporary, path).map_err(FileError::at("rename a new file to", path))
+        });
+    if written.is_err() {
+        // The old file stays the last good one; only the leftover is in the way.
+        let _ = fs::remove_file(&temporary);
+    }
+    written?;
+    sync_directory(directory)
+}
+
+/// Removes a file, if there is one, so that it stays removed after a crash.
+pub fn remove(path: &Path) -> Result<(), FileError> {
+    match fs::remove_file(path) {
+        Ok(()) => sync_directory(beside(path)?.0),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(FileError::at("remove", path)(error)),
+    }
+}
+
+/// Reads a whole file of at most `limit` bytes.
+pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
+    let file = File::open(path).map_err(FileError::at("open", path))?;
+    let mut contents = Vec::new();
+    file.take(limit + 1)
+        .read_to_end(&mut contents)
+        .map_err(FileError::at("read", path))?;
+    if contents.len() as u64 > limit {
+        let error = io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("larger than {limit} bytes"),
+        );
+        return Err(FileError::at("read", path)(error));
+    }
+    Ok(contents)
+}
+
+/// Makes a directory, 0700, with its parents.
+pub fn private_directory(path: &Path) -> Result<(), FileError> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(FileError::at("create directory", path))
+}
+
+fn beside(path: &Path) -> Result<(&Path, PathBuf), FileError> {
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+        let error = io::Error::new(io::ErrorKind::InvalidInput, "not the path of a file");
+        return Err(FileError::at("write", path)(error));
+    };
+    let directory = if directory.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        directory
+    };
+    let mut temporary = std::ffi::OsString::from(".");
+    temporary.push(name);
+    temporary.push(".new");
+    Ok((directory, directory.join(temporary)))
+}
+
+fn sync_directory(directory: &Path) -> Result<(), FileError> {
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(FileError::at("sync directory", directory))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn replaces_a_file_and_leaves_nothing_beside_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state.json");
+        write_atomic(&path, b"one").unwrap();
+        write_atomic(&path, b"two").unwrap();
+        assert_eq!(read_bounded(&path, 3).unwrap(), b"two");
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_failed_write_keeps_the_old_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state.json");
+        write_atomic(&path, b"one").unwrap();
+        // A directory where the new file would be written makes it fail.
+        fs::create_dir(directory.path().join(".state.json.new")).unwrap();
+        let error = write_atomic(&path, b"two").unwrap_err();
+        assert!(error.to_string().contains("cannot create"));
+        assert_eq!(read_bounded(&path, 10).unwrap(), b"one");
+    }
+
+    #[test]
+    fn reads_no_more_than_allowed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("big");
+        write_atomic(&path, &[b'x'; 11]).unwrap();
+        assert!(read_bounded(&path, 10).is_err());
+        assert!(
+            read_bounded(&directory.path().join("none"), 10)
+                .unwrap_err()
+                .is_not_found()
+        );
+    }
+
+    #[test]
+    fn removing_what_is_not_there_is_fine() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state.json");
+        write_atomic(&path, b"one").unwrap();
+        remove(&path).unwrap();
+        remove(&path).unwrap();
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,121 @@
+//! `cleanup`: everything of ours leaves the node.
+
+use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
+    path::{Path, PathBuf},
+};
+
+use sluice_kernel::{
+    Kernel, KernelError,
+    model::{NetnsId, Repair, Settings},
+};
+use tracing::warn;
+
+use crate::{
+    capture::journal::{Entry, Journal, JournalError},
+    config::Directories,
+    control::store::Store,
+    desired::{Desired, Wanted},
+};
+
+/// Why something may be left.
+#[derive(Debug, thiserror::Error)]
+pub enum CleanupError {
+    #[error("an agent serves {}; stop it first, or it will make everything again", socket.display())]
+    Running { socket: PathBuf },
+    #[error("cannot read the journal")]
+    Journal(#[from] JournalError),
+    #[error("--proxy-netns {} is no network namespace; leave the flag out if the proxy is gone", path.display())]
+    Proxy { path: PathBuf },
+    #[error("cannot open the node's network namespace")]
+    Open(#[source] KernelError),
+    #[error("the kernel refused to remove something; nothing is lost by trying again")]
+    Remove(#[source] KernelError),
+    #[error("still there after removing it: {0}; something else makes it again")]
+    Left(String),
+}
+
+/// Removes everything and says what. Blocks.
+pub fn cleanup(
+    directories: &Directories,
+    proxy_netns: Option<&Path>,
+    settings: Settings,
+) -> Result<String, CleanupError> {
+    let socket = directories.run_dir.join(crate::config::SOCKET);
+    if std::os::unix::net::UnixStream::connect(&socket).is_ok() {
+        return Err(CleanupError::Running { socket });
+    }
+    let proxies = proxies(directories, proxy_netns)?;
+    let mut kernel = Kernel::open(settings).map_err(CleanupError::Open)?;
+    let mut removed = Vec::new();
+    // The node's own part goes with the first; without a proxy, alone.
+    let rounds = if proxies.is_empty() { vec![None] } else { proxies.iter().map(Some).collect() };
+    for proxy in &rounds {
+        removed.extend(kernel.cleanup(*proxy).map_err(CleanupError::Remove)?);
+    }
+    let mut left = Vec::new();
+    for proxy in &rounds {
+        left.extend(kernel.cleanup(*proxy).map_err(CleanupError::Remove)?);
+    }
+    if !left.is_empty() {
+        return Err(CleanupError::Left(words(&left).join(", ")));
+    }
+    Ok(report(&removed))
+}
+
+/// Namespaces of every proxy that the agent has worked with.
+fn proxies(
+    directories: &Directories,
+    given: Option<&Path>,
+) -> Result<Vec<NetnsId>, CleanupError> {
+    let mut paths: BTreeSet<PathBuf> = BTreeSet::new();
+    if directories.run_dir.is_dir() {
+        let journal = Journal::open(&directories.run_dir)?;
+        if let Some(desired) = Store::new(&directories.state_dir).load() {
+            paths.extend(noted(&journal.load(), &desired));
+        }
+    }
+    let mut found: Vec<NetnsId> = Vec::new();
+    for path in &paths {
+        match Kernel::netns_id(path) {
+            Ok(id) => found.push(id),
+            Err(_) => warn!(path = %path.display(), "this proxy's namespace is gone, and what was in it"),
+        }
+    }
+    if let Some(path) = given {
+        let id = Kernel::netns_id(path).map_err(|_| CleanupError::Proxy {
+            path: path.to_owned(),
+        })?;
+        if !found.iter().any(|other| (other.device, other.inode) == (id.device, id.inode)) {
+            found.push(id);
+        }
+    }
+    Ok(found)
+}
+
+/// Where the proxies are, by the journal, of the pods that are one.
+fn noted(entries: &[Entry], desired: &Desired) -> Vec<PathBuf> {
+    let proxies: Vec<_> = desired.pods.values().filter(|pod| pod.wanted == Wanted::Proxy).collect();
+    entries
+        .iter()
+        .filter(|entry| proxies.iter().any(|proxy| entry.sandbox.is_of(proxy)))
+        .map(|entry| entry.sandbox.netns.clone())
+        .collect()
+}
+
+fn words(repairs: &[Repair]) -> Vec<String> {
+    repairs.iter().map(|repair| format!("{} {}", repair.kind, repair.object)).collect()
+}
+
+fn report(removed: &[Repair]) -> String {
+    if removed.is_empty() {
+        return "nothing of ours was there\n".into();
+    }
+    let mut out = String::new();
+    for line in words(removed) {
+        let _ = writeln!(out, "removed {line}");
+    }
+    let _ = writeln!(out, "{} objects removed, nothing left", removed.len());
+    out
+}

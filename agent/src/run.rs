@@ -1,0 +1,181 @@
+//! `run`: everything together, until a signal.
+
+use std::{error::Error, io, path::PathBuf, sync::Arc, time::Duration};
+
+use sluice_kernel::{Kernel, KernelError};
+use sluice_mtls::{Identity, Reload, TlsError};
+use sluice_ops::{
+    http,
+    metrics::InstallError,
+    unix::{self, BindError, Incoming},
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    capture::{self, Capture, Journal, JournalError, StartError},
+    cni::{self, namespaces, notes},
+    config::{Config, SOCKET},
+    control::{self, Control},
+    files::{self, FileError},
+    ops::{
+        metrics,
+        node::NodeService,
+        ready::ready,
+        serve::{self, ServeError, Serving},
+    },
+};
+
+/// Certificates are looked at this often.
+const CERTIFICATES: Duration = Duration::from_secs(10);
+/// What calls under way are given when the agent stops.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// The file that the shim reads while the agent does not answer.
+const NAMESPACES: &str = "namespaces.json";
+/// The file that it writes then.
+const NOTES: &str = "cni-notes.jsonl";
+
+/// Why the agent cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error("cannot use --state-dir")]
+    StateDir(#[source] FileError),
+    #[error("cannot serve the local socket")]
+    Socket(#[from] BindError),
+    #[error("cannot load the certificates of --tls-cert, --tls-key and --tls-ca")]
+    Tls(#[from] TlsError),
+    #[error(
+        "--tls-cert is of {found}, and --node-name is {wanted}; give this node its own \
+         certificate, spiffe://<trust domain>/node/{wanted}"
+    )]
+    Identity { found: Identity, wanted: String },
+    #[error("cannot record metrics")]
+    Metrics(#[from] InstallError),
+    #[error("cannot use the journal in --run-dir")]
+    Journal(#[from] JournalError),
+    #[error("cannot open the node's network namespace (--node-netns)")]
+    Kernel(#[from] KernelError),
+    #[error("cannot start capturing")]
+    Capture(#[from] StartError),
+    #[error("cannot serve --metrics-listen")]
+    Http(#[from] http::ServeError),
+    #[error("cannot serve the node's services")]
+    Serve(#[from] ServeError),
+    #[error("cannot wait for signals")]
+    Signals(#[source] io::Error),
+    #[error("{what} has ended by itself; start the agent again and report this")]
+    Ended { what: &'static str },
+}
+
+/// Runs until SIGTERM or SIGINT. What was made in the kernel stays: captured
+/// pods are captured while the agent is away.
+pub async fn run(config: Config) -> Result<(), RunError> {
+    let run_dir = config.directories.run_dir.clone();
+    // First, and held: a second agent with the same files stops here.
+    let socket = unix::bind(&run_dir.join(SOCKET))?;
+    files::private_directory(&config.directories.state_dir).map_err(RunError::StateDir)?;
+    let reload = identity(&config)?;
+    // Before anything records: what is recorded earlier is lost.
+    let recorder = sluice_ops::metrics::install(metrics::TABLE)?;
+    metrics::record_build();
+    let capture = engine(&config)?;
+    take_over_notes(config.directories.state_dir.join(NOTES), &capture).await;
+    tokio::spawn(namespaces::keep(run_dir.join(NAMESPACES), capture.desired()));
+    let following = control::Options {
+        node_name: config.node_name.clone(),
+        controllers: config.controllers.clone(),
+        state_dir: config.directories.state_dir.clone(),
+    };
+    let control = Control::start(following, Arc::clone(&reload), capture.clone());
+    let stop = CancellationToken::new();
+    let status = capture.status();
+    let is_ready = move || ready(&status.borrow());
+    let _endpoints = http::serve(config.metrics_listen, recorder, is_ready).await?;
+    let mut serving = services(config, socket, reload, &capture, &control, &stop).await?;
+    info!(version = env!("CARGO_PKG_VERSION"), "the agent runs");
+    let ended = until_told(&mut serving).await;
+    stop.cancel();
+    for task in serving.into_iter().filter(|task| !task.is_finished()) {
+        // Calls that still wait are answered by the next agent.
+        let _ = timeout(GRACE, task).await;
+    }
+    info!("the agent stops; what it made stays in place, and captured pods stay captured");
+    ended
+}
+
+fn identity(config: &Config) -> Result<Arc<Reload>, RunError> {
+    let reload = Reload::start(config.tls.clone(), CERTIFICATES)?;
+    match reload.identity() {
+        Identity::Node(name) if name == config.node_name => Ok(reload),
+        found => Err(RunError::Identity {
+            found,
+            wanted: config.node_name.clone(),
+        }),
+    }
+}
+
+fn engine(config: &Config) -> Result<Capture, RunError> {
+    let journal = Journal::open(&config.directories.run_dir)?;
+    let kernel = Kernel::open(config.settings.clone())?;
+    let options = capture::Options {
+        resync: config.resync_interval,
+        proxy_netns: config.proxy_netns.clone(),
+        proxy_addresses: config.proxy_addresses.clone(),
+    };
+    Ok(Capture::start(options, kernel, journal)?)
+}
+
+/// Before the first desired state: what the shim did while nobody was there.
+async fn take_over_notes(path: PathBuf, capture: &Capture) {
+    match notes::take_over(path, capture).await {
+        Ok(0) => {}
+        Ok(count) => info!(count, "took over what the shim noted while no agent answered"),
+        Err(error) => warn!(
+            error = &error as &dyn Error,
+            "cannot read what the shim noted while no agent answered"
+        ),
+    }
+}
+
+async fn services(
+    config: Config,
+    socket: Incoming,
+    reload: Arc<Reload>,
+    capture: &Capture,
+    control: &Control,
+    stop: &CancellationToken,
+) -> Result<Vec<Serving>, RunError> {
+    let node = NodeService::new(&config.node_name, capture.clone(), control.link());
+    let options = cni::Options {
+        on_unknown_pod: config.on_unknown_pod,
+        excluded_namespaces: config.excluded_namespaces,
+        add_deadline: config.add_deadline,
+    };
+    let cni = cni::Service::new(capture.clone(), control.resolver(), options);
+    let status = || capture.status();
+    let mut serving = vec![serve::local(socket, cni, node.clone(), status(), stop.clone())?];
+    if let Some(address) = config.ops_listen {
+        let (bound, task) = serve::remote(address, reload, node, status(), stop.clone()).await?;
+        info!(address = %bound, "operators are served");
+        serving.push(task);
+    }
+    Ok(serving)
+}
+
+/// Waits for a signal, or for a service to end, which none may do.
+async fn until_told(serving: &mut [Serving]) -> Result<(), RunError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
+    tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        _ = futures_util::future::select_all(serving.iter_mut()) => {
+            Err(RunError::Ended { what: "a service" })
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! Flags and environment.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    path::PathBuf,
+    time::Duration,
+};
+
+use clap::Parser;
+use sluice_mtls::TlsFiles;
+
+use crate::{
+    model::Relevant,
+    select::{ProxyRule, Rules},
+};
+
+/// Decides which pods are captured, and streams that to the node agents.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "sluice-controller", version)]
+pub struct Config {
+    /// Folder of Pod and Namespace YAML, watched.
+    #[arg(long, env = "SLUICE_DIRECTORY", value_name = "PATH")]
+    pub directory: PathBuf,
+
+    /// Where agents and operators connect (gRPC over mutual TLS).
+    #[arg(long, env = "SLUICE_LISTEN", default_value = "0.0.0.0:15010")]
+    pub listen: SocketAddr,
+
+    /// Where /metrics, /healthz and /readyz are served, in the clear.
+    #[arg(long, env = "SLUICE_METRICS_LISTEN", default_value = "0.0.0.0:15014")]
+    pub metrics_listen: SocketAddr,
+
+    #[command(flatten)]
+    pub tls: TlsArgs,
+
+    #[command(flatten)]
+    pub select: SelectArgs,
+
+    /// How long a pod that leaves is announced as leaving before its rules go.
+    #[arg(long, env = "SLUICE_RELEASE_AFTER", default_value = "3s", value_parser = duration)]
+    pub release_after: Duration,
+
+    /// Log JSON lines instead of text.
+    #[arg(long, env = "SLUICE_LOG_JSON")]
+    pub log_json: bool,
+}
+
+/// The controller's certificate, and whom it believes. Files are re-read when
+/// they change.
+#[derive(Clone, Debug, clap::Args)]
+pub struct TlsArgs {
+    /// Certificate with the name spiffe://<trust domain>/controller/<name>, PEM.
+    #[arg(long = "tls-cert", env = "SLUICE_TLS_CERT", value_name = "PATH")]
+    pub cert: PathBuf,
+
+    /// Its private key, PEM.
+    #[arg(long = "tls-key", env = "SLUICE_TLS_KEY", value_name = "PATH")]
+    pub key: PathBuf,
+
+    /// Authorities that sign the certificates of nodes and operators, PEM.
+    #[arg(long = "tls-ca", env = "SLUICE_TLS_CA", value_name = "PATH")]
+    pub ca: PathBuf,
+
+    /// Trust domain of every identity.
+    #[arg(long, env = "SLUICE_TRUST_DOMAIN", default_value = "cluster.local")]
+    pub trust_domain: String,
+}
+
+/// Who can be captured.
+#[derive(Clone, Debug, clap::Args)]
+pub struct SelectArgs {
+    /// Namespace of the proxy's pods.
+    #[arg(long, env = "SLUICE_PROXY_NAMESPACE", default_value = "istio-system", value_parser = name)]
+    pub proxy_namespace: String,
+
+    /// Service account of the proxy's pods.
+    #[arg(long, env = "SLUICE_PROXY_SERVICE_ACCOUNT", default_value = "ztunnel", value_parser = name)]
+    pub proxy_service_account: String,
+
+    /// Labels of the proxy's pods (key=value, comma separated); all must match.
+    #[arg(
+        long,
+        env = "SLUICE_PROXY_LABELS",
+        default_value = "app=ztunnel",
+        value_delimiter = ',',
+        value_parser = label
+    )]
+    pub proxy_labels: Vec<(String, String)>,
+
+    /// Namespaces in which nothing is captured (comma separated).
+    #[arg(
+        long,
+        env = "SLUICE_EXCLUDED_NAMESPACES",
+        default_value = "kube-system,sluice-system,istio-system",
+        value_delimiter = ','
+    )]
+    pub excluded_namespaces: Vec<String>,
+}
+
+impl TlsArgs {
+    /// In the words of the TLS crate.
+    pub fn files(self) -> TlsFiles {
+        let Self {
+            cert,
+            key,
+            ca,
+            trust_domain,
+        } = self;
+        TlsFiles {
+            cert,
+            key,
+            ca,
+            trust_domain,
+        }
+    }
+}
+
+impl SelectArgs {
+    /// The rules of selection.
+    pub fn rules(self) -> Rules {
+        let Self {
+            proxy_namespace,
+            proxy_service_account,
+            proxy_labels,
+            excluded_namespaces,
+        } = self;
+        let excluded: BTreeSet<String> = excluded_namespaces
+            .into_iter()
+            .filter(|name| !name.is_empty())
+            .collect();
+        Rules {
+            proxy: ProxyRule {
+                namespace: proxy_namespace,
+                service_account: proxy_service_account,
+                labels: BTreeMap::from_iter(proxy_labels),
+            },
+            excluded_namespaces: excluded,
+        }
+    }
+}
+
+impl Rules {
+    /// The labels and annotations that these rules look at.
+    pub fn relevant(&self) -> Relevant {
+        Relevant::new(self.proxy.labels.keys().cloned())
+    }
+}
+
+fn name(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Err("must not be empty: any pod could pass for the proxy".into());
+    }
+    Ok(text.to_owned())
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(format!("{text:?} is not of the form key=value")),
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong =
+        || format!("{text:?} is not a duration: a number and ms, s or m, as in 500ms or 3s");
+    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        _ => return Err(wrong()),
+    };
+    let millis = number.checked_mul(millis).ok_or_else(wrong)?;
+    let most = Duration::from_secs(3600);
+    Some(Duration::from_millis(millis))
+        .filter(|duration| *duration <= most)
+        .ok_or_else(|| format!("{text} is longer than an hour"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use clap::Parser as _;
+
+    use super::{Config, duration};
+
+    const LEAST: [&str; 9] = [
+        "sluice-controller",
+        "--directory",
+        "/etc/pods",
+        "--tls-cert",
+        "c",
+        "--tls-key",
+        "k",
+        "--tls-ca",
+        "a",
+    ];
+
+    fn parse(more: &[&str]) -> Result<Config, clap::Error> {
+        Config::try_parse_from(LEAST.iter().chain(more))
+    }
+
+    #[test]
+    fn defaults() {
+        let config = parse(&[]).unwrap();
+        assert_eq!(config.release_after, Duration::from_secs(3));
+        assert_eq!(config.tls.trust_domain, "cluster.local");
+        let rules = config.select.rules();
+        assert_eq!(rules.proxy.namespace, "istio-system");
+        assert_eq!(rules.proxy.service_account, "ztunnel");
+        assert_eq!(rules.proxy.labels["app"], "ztunnel");
+        let excluded: Vec<_> = rules.excluded_namespaces.into_iter().collect();
+        assert_eq!(excluded, ["istio-system", "kube-system", "sluice-system"]);
+    }
+
+    #[test]
+    fn what_does_not_make_sense_is_refused() {
+        for wrong in [
+            ["--proxy-labels", "app"],
+            ["--proxy-labels", ""],
+            ["--proxy-labels", "a=b,"],
+            ["--proxy-namespace", ""],
+            ["--release-after", "3"],
+            ["--listen", "nowhere"],
+            ["--unknown", "x"],
+        ] {
+            assert!(parse(&wrong).is_err(), "{wrong:?}");
+        }
+        assert!(
+            parse(&["--excluded-namespaces", ""])
+                .unwrap()
+                .select
+                .rules()
+                .excluded_namespaces
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(duration("0s"), Ok(Duration::ZERO));
+        for wrong in [
+            "",
+            "s",
+            "3",
+            "3h",
+            "-1s",
+            "1.5s",
+            "99999999999999999999s",
+            "2000m",
+            "\u{663}s",
+        ] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}

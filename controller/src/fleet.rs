@@ -1,0 +1,254 @@
+//! Everything this replica knows: the index, and the streams of the nodes it
+//! serves. The one place where they meet, under one lock that is never held
+//! across anything that waits.
+
+mod stream;
+mod view;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{mpsc, watch};
+use tracing::info;
+
+pub use stream::Stream;
+pub use view::{NodeView, PodView};
+
+use crate::{
+    index::{Index, NodeState, Question, Resolved},
+    model::{Intent, Name, Revision, Wanted},
+    ops::metrics as recorded,
+    select::Rules,
+    serve::{Outbox, Snapshot},
+    source::{Batch, Problem},
+};
+
+/// What this replica knows.
+#[derive(Debug)]
+pub struct Fleet {
+    release_after: Duration,
+    state: Mutex<State>,
+    position: watch::Sender<Position>,
+}
+
+#[derive(Debug)]
+struct State {
+    index: Index,
+    in_sync: bool,
+    problems: Arc<[Problem]>,
+    never_read: Arc<[String]>,
+    streams: HashMap<Name, Arc<Stream>>,
+}
+
+/// How far the source has been followed.
+#[derive(Clone, Debug, Default)]
+pub struct Position {
+    pub in_sync: bool,
+    pub revision: Revision,
+}
+
+/// What an agent says when it opens its stream.
+#[derive(Debug, Default)]
+pub struct Greeting {
+    pub agent_version: String,
+    pub newest: Option<Revision>,
+    pub steered: HashSet<String>,
+}
+
+/// Why a node is not served now.
+#[derive(Debug, thiserror::Error)]
+pub enum NotNow {
+    #[error("the source is not in sync yet; try another replica, or again soon")]
+    NotInSync,
+    #[error("this replica is behind what the agent has seen; try another")]
+    Behind,
+    /// What the node holds may be in what could not be read: speaking now would
+    /// let go of it.
+    #[error(
+        "pod {uid} is steered on the node, and may be in {place}, which could never be read; \
+         correct or remove that first"
+    )]
+    Unread { uid: String, place: String },
+}
+
+impl Fleet {
+    /// Knows nothing, and is not in sync.
+    pub fn new(rules: Rules, release_after: Duration) -> Self {
+        let state = State {
+            index: Index::new(rules),
+            in_sync: false,
+            problems: [].into(),
+            never_read: [].into(),
+            streams: HashMap::new(),
+        };
+        Self {
+            release_after,
+            state: Mutex::new(state),
+            position: watch::Sender::default(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in everything a source says, until it ends.
+    pub async fn follow(&self, mut batches: mpsc::Receiver<Batch>) {
+        while let Some(batch) = batches.recv().await {
+            self.apply(batch);
+        }
+    }
+
+    /// Takes in one batch, and queues what it changes for the nodes' streams.
+    pub fn apply(&self, batch: Batch) {
+        let started = Instant::now();
+        let position = {
+            let mut state = self.state();
+            let changes = state.index.apply(batch.updates, batch.revision.clone());
+            state.problems = batch.problems;
+            state.never_read = batch.never_read;
+            state.in_sync |= batch.in_sync;
+            for (node, change) in changes {
+                if let Some(stream) = state.streams.get(&node) {
+                    stream.change(change, batch.revision.clone(), started);
+                }
+            }
+            state.record();
+            Position {
+                in_sync: state.in_sync,
+                revision: batch.revision,
+            }
+        };
+        recorded::source_in_sync(position.in_sync);
+        recorded::apply(started.elapsed());
+        self.position.send_replace(position);
+    }
+
+    /// How far the source has been followed, and how it goes on.
+    pub fn position(&self) -> watch::Receiver<Position> {
+        self.position.subscribe()
+    }
+
+    /// Ready when agents are answered; or why not.
+    pub fn ready(&self) -> Result<(), String> {
+        let state = self.state();
+        if state.in_sync {
+            return Ok(());
+        }
+        Err(match state.problems.first() {
+            Some(problem) => format!("the source is not in sync yet: {problem}"),
+            None => "the source is not in sync yet".to_owned(),
+        })
+    }
+
+    /// Opens the node's stream; an older one of the same node ends.
+    ///
+    /// From the snapshot on, the stream's outbox has everything that changes.
+    pub fn join(
+        &self,
+        node: &Name,
+        greeting: &Greeting,
+    ) -> Result<(Arc<Stream>, Snapshot), NotNow> {
+        let mut state = self.state();
+        let told = state.index.node(node);
+        state.check(greeting, &told)?;
+        let revision = state.index.revision().clone();
+        let now = Instant::now();
+        let (outbox, snapshot) =
+            Outbox::begin(told, &greeting.steered, revision, self.release_after, now);
+        let stream = Arc::new(Stream::new(greeting.agent_version.clone(), outbox));
+        let old = state.streams.insert(Arc::clone(node), Arc::clone(&stream));
+        if let Some(old) = old {
+            info!(%node, "a newer stream replaces the node's");
+            old.replace();
+        }
+        recorded::streams(state.streams.len());
+        Ok((stream, snapshot))
+    }
+
+    /// The stream has ended.
+    pub fn leave(&self, node: &Name, stream: &Arc<Stream>) {
+        let mut state = self.state();
+        let current = state.streams.get(node);
+        if current.is_some_and(|current| Arc::ptr_eq(current, stream)) {
+            state.streams.remove(node);
+        }
+        recorded::streams(state.streams.len());
+    }
+
+    /// One pod, for the node that asks.
+    pub fn resolve(&self, node: &str, question: Question<'_>) -> Result<Resolved, NotNow> {
+        let state = self.state();
+        if !state.in_sync {
+            return Err(NotNow::NotInSync);
+        }
+        let mut resolved = state.index.resolve(node, question);
+        // While a pod is released its node holds on to it.
+        if let Resolved::Yours(intent) = &mut resolved
+            && let Some(stream) = state.streams.get(node)
+            && let Some(said) = stream.said(&intent.pod.uid)
+        {
+            *intent = said;
+        }
+        Ok(resolved)
+    }
+
+    /// Looks up nodes of pods, all at the same time.
+    pub fn with_owners<T>(&self, f: impl FnOnce(&dyn Fn(&str) -> Option<Option<Name>>) -> T) -> T {
+        let state = self.state();
+        f(&|uid| Some(state.index.pod(uid)?.pod.node.clone()))
+    }
+
+    /// All that is wrong with the source now.
+    pub fn problems(&self) -> Arc<[Problem]> {
+        Arc::clone(&self.state().problems)
+    }
+}
+
+impl State {
+    fn check(&self, greeting: &Greeting, told: &NodeState) -> Result<(), NotNow> {
+        if !self.in_sync {
+            return Err(NotNow::NotInSync);
+        }
+        let newest = greeting.newest.as_ref();
+        if newest.is_some_and(|newest| self.index.revision().is_behind(newest)) {
+            return Err(NotNow::Behind);
+        }
+        // Nothing is let go of because something is not known yet: neither a
+        // pod that may be in an unread file, nor one whose namespace may be.
+        let Some(place) = self.never_read.first() else {
+            return Ok(());
+        };
+        let unsure = |uid: &&String| match told.pods.get(uid.as_str()) {
+            None => true,
+            Some(intent) => {
+                !intent.wanted.is_enrolled() && !self.index.knows_namespace(&intent.pod.namespace)
+            }
+        };
+        match greeting.steered.iter().find(unsure) {
+            None => Ok(()),
+            Some(uid) => Err(NotNow::Unread {
+                uid: uid.clone(),
+                place: place.clone(),
+            }),
+        }
+    }
+
+    fn record(&self) {
+        for wanted in Wanted::ALL {
+            recorded::pods(wanted, self.index.count(wanted));
+        }
+        recorded::nodes(self.index.nodes().count());
+    }
+
+    // What the pod's node is told of it now.
+    fn said(&self, intent: &Arc<Intent>) -> Arc<Intent> {
+        let node = intent.pod.node.as_ref();
+        let stream = node.and_then(|node| self.streams.get(node));
+        let said = stream.and_then(|stream| stream.said(&intent.pod.uid));
+        said.unwrap_or_else(|| Arc::clone(intent))
+    }
+}

@@ -1,0 +1,3 @@
+//! What operators see: metrics, and whether the controller is ready.
+
+pub mod metrics;

@@ -1,0 +1,97 @@
+//! Putting the parts together.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use sluice_mtls::{AcceptLimits, Reload, TlsError};
+use sluice_ops::{http, metrics as recorder};
+use tokio::{net::TcpListener, sync::mpsc, time};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::{
+    config::Config,
+    fleet::Fleet,
+    ops::metrics as recorded,
+    serve,
+    source::{Source, directory::Directory},
+};
+
+/// Certificates are looked at this often.
+const CERTIFICATE_POLL: Duration = Duration::from_secs(10);
+/// Batches of the source on their way.
+const BATCHES: usize = 16;
+
+/// Why the controller cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error("metrics cannot be recorded")]
+    Metrics(#[from] recorder::InstallError),
+    #[error("the controller's certificate cannot be used")]
+    Tls(#[from] TlsError),
+    #[error("cannot listen on {address} for agents; choose another --listen")]
+    Listen {
+        address: SocketAddr,
+        source: io::Error,
+    },
+    #[error("metrics and health cannot be served; choose another --metrics-listen")]
+    Ops(#[from] http::ServeError),
+    #[error("serving agents failed")]
+    Serve(#[from] serve::ServeError),
+}
+
+/// Runs the controller until `stop`.
+pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError> {
+    let Config {
+        directory,
+        listen,
+        metrics_listen,
+        tls,
+        select,
+        release_after,
+        log_json: _,
+    } = config;
+    let recorder = recorder::install(recorded::TABLE)?;
+    let tls = Reload::start(tls.files(), CERTIFICATE_POLL)?;
+    let rules = select.rules();
+    let source = Directory::new(directory, rules.relevant());
+    let fleet = Arc::new(Fleet::new(rules, release_after));
+    let listener = TcpListener::bind(listen)
+        .await
+        .map_err(|source| RunError::Listen {
+            address: listen,
+            source,
+        })?;
+    let ready = Arc::clone(&fleet);
+    let endpoints = http::serve(metrics_listen, recorder, move || ready.ready()).await?;
+    info!(
+        grpc = %listener.local_addr().unwrap_or(listen),
+        http = %endpoints.address(),
+        name = tls.identity().name(),
+        "controller started"
+    );
+    tokio::spawn(watch_certificate(Arc::clone(&tls), stop.clone()));
+    follow(source, Arc::clone(&fleet), stop.clone());
+    serve::serve(listener, tls, AcceptLimits::default(), fleet, stop).await?;
+    info!("controller stopped");
+    Ok(())
+}
+
+/// Feeds the source into the fleet, until `stop`.
+pub fn follow(source: impl Source, fleet: Arc<Fleet>, stop: CancellationToken) {
+    let (sink, batches) = mpsc::channel(BATCHES);
+    tokio::spawn(source.run(sink, stop));
+    tokio::spawn(async move { fleet.follow(batches).await });
+}
+
+async fn watch_certificate(tls: Arc<Reload>, stop: CancellationToken) {
+    let mut ticks = time::interval(CERTIFICATE_POLL);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        let left = tls.not_after().duration_since(SystemTime::now());
+        recorded::certificate(left.unwrap_or_default());
+    }
+}

@@ -1,0 +1,208 @@
+//! One node's stream, from Hello to the end.
+
+mod hello;
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use sluice_proto::capture::v1::{
+    SnapshotPart, SourceRevision, StreamCaptureStateRequest, StreamCaptureStateResponse,
+    stream_capture_state_request::Message, stream_capture_state_response::Batch,
+};
+use tokio::{
+    sync::mpsc,
+    time::{sleep, sleep_until, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status, Streaming};
+use tracing::{debug, info, warn};
+
+use super::{expiry, reports::Owner, wire};
+use crate::{
+    fleet::{Fleet, Stream},
+    model::Name,
+    ops::metrics as recorded,
+};
+
+/// An agent that does not read gets this long to be told why its stream ends.
+const LAST_WORD: Duration = Duration::from_secs(5);
+
+type Response = Result<StreamCaptureStateResponse, Status>;
+
+pub(super) struct Session {
+    fleet: Arc<Fleet>,
+    node: Name,
+    not_after: SystemTime,
+    inbound: Streaming<StreamCaptureStateRequest>,
+    out: mpsc::Sender<Response>,
+    sequence: u64,
+    /// Parts of the snapshot that have not been sent.
+    snapshot: VecDeque<SnapshotPart>,
+    snapshot_revision: SourceRevision,
+}
+
+impl Session {
+    pub(super) fn new(
+        fleet: Arc<Fleet>,
+        node: Name,
+        not_after: SystemTime,
+        inbound: Streaming<StreamCaptureStateRequest>,
+        out: mpsc::Sender<Response>,
+    ) -> Self {
+        Self {
+            fleet,
+            node,
+            not_after,
+            inbound,
+            out,
+            sequence: 0,
+            snapshot: VecDeque::new(),
+            snapshot_revision: SourceRevision::default(),
+        }
+    }
+
+    /// Serves the stream until either side has had enough of it.
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        let left = expiry::left(self.not_after);
+        let out = self.out.clone();
+        let ended = tokio::select! {
+            () = stop.cancelled() => Err(Status::unavailable("this replica is stopping; try another")),
+            () = sleep(left) => Err(Status::unavailable(
+                "the certificate has expired; connect again with a fresh one",
+            )),
+            () = out.closed() => Ok(()),
+            ended = self.serve() => ended,
+        };
+        let code = ended.as_ref().map_or_else(Status::code, |()| Code::Ok);
+        recorded::stream_end(code);
+        match ended {
+            Ok(()) => info!(node = %self.node, "stream ended by the agent"),
+            Err(status) => {
+                info!(node = %self.node, ?code, reason = status.message(), "stream ended");
+                // Gone or not reading: nobody to tell.
+                let _ = timeout(LAST_WORD, self.out.send(Err(status))).await;
+            }
+        }
+    }
+
+    async fn serve(&mut self) -> Result<(), Status> {
+        let hello = hello::receive(&mut self.inbound, &self.node).await?;
+        let Some(greeting) = hello else {
+            return Ok(());
+        };
+        let (stream, snapshot) = hello::join(&self.fleet, &self.node, greeting).await?;
+        info!(node = %self.node, agent = stream.agent_version, pods = snapshot.pods.len(), "stream opened");
+        self.snapshot_revision = wire::revision(&snapshot.revision);
+        self.snapshot = wire::snapshot(&snapshot);
+        drop(snapshot);
+        let _held = Held {
+            fleet: Arc::clone(&self.fleet),
+            node: Arc::clone(&self.node),
+            stream: Arc::clone(&stream),
+        };
+        self.exchange(&stream).await
+    }
+
+    // Sends whenever there is room and something to say; everything else is
+    // taken as it comes.
+    async fn exchange(&mut self, stream: &Stream) -> Result<(), Status> {
+        loop {
+            let sending = !self.snapshot.is_empty() || stream.has_news();
+            let release = stream.next_release();
+            tokio::select! {
+                () = stream.replaced() => {
+                    return Err(Status::aborted("a newer stream of the same node replaced this one"));
+                }
+                message = self.inbound.message() => match message {
+                    Ok(Some(message)) => self.take(message, stream)?,
+                    Ok(None) => return Ok(()),
+                    Err(status) => return hello::broken(status),
+                },
+                room = self.out.clone().reserve_owned(), if sending => match room {
+                    Ok(room) => if let Some(response) = self.next(stream) {
+                        room.send(Ok(response));
+                    },
+                    Err(_) => return Ok(()),
+                },
+                () = stream.news() => {}
+                () = wait_until(release), if release.is_some() => stream.release(),
+            }
+        }
+    }
+
+    fn next(&mut self, stream: &Stream) -> Option<StreamCaptureStateResponse> {
+        let (revision, batch, kind) = if let Some(part) = self.snapshot.pop_front() {
+            let revision = self.snapshot_revision.clone();
+            (revision, Batch::Snapshot(part), "snapshot")
+        } else {
+            let delta = stream.next(wire::PART)?;
+            if let Some(since) = delta.since {
+                recorded::send_delay(since.elapsed());
+            }
+            (
+                wire::revision(&delta.revision),
+                wire::delta(&delta),
+                "delta",
+            )
+        };
+        recorded::sent(kind);
+        self.sequence += 1;
+        stream.reports().sent = self.sequence;
+        debug!(node = %self.node, sequence = self.sequence, kind, "sent");
+        Some(StreamCaptureStateResponse {
+            sequence: self.sequence,
+            revision: Some(revision),
+            batch: Some(batch),
+        })
+    }
+
+    fn take(&self, request: StreamCaptureStateRequest, stream: &Stream) -> Result<(), Status> {
+        match request.message {
+            Some(Message::Stored(stored)) => {
+                if let Some(rejection) = &stored.rejection {
+                    warn!(
+                        node = %self.node,
+                        sequence = stored.sequence,
+                        reason = ?rejection.reason(),
+                        message = wire::shortened(rejection.message.clone(), 256),
+                        "the agent did not take a message"
+                    );
+                }
+                stream.reports().stored(stored)
+            }
+            Some(Message::Status(report)) => self.fleet.with_owners(|node_of| {
+                let mut reports = stream.reports();
+                reports.status(report, |uid| {
+                    let node = node_of(uid);
+                    Owner::of(node.as_ref().map(Option::as_ref), &self.node)
+                })
+            }),
+            Some(Message::Hello(_)) => Err(Status::invalid_argument(
+                "Hello is the first message of a stream, and only the first",
+            )),
+            None => Err(Status::invalid_argument("a message without content")),
+        }
+    }
+}
+
+async fn wait_until(when: Option<Instant>) {
+    if let Some(when) = when {
+        sleep_until(when.into()).await;
+    }
+}
+
+// Leaves the fleet however the session ends.
+struct Held {
+    fleet: Arc<Fleet>,
+    node: Name,
+    stream: Arc<Stream>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.fleet.leave(&self.node, &self.stream);
+    }
+}

@@ -1,0 +1,27 @@
+//! Measurements. Everything is compared with what a user would otherwise run,
+//! in the same run and interleaved, because machines differ and change.
+
+pub mod path;
+pub mod pods;
+pub mod shim;
+pub mod sink;
+pub mod table;
+
+/// The value below which a share of the samples lies.
+pub fn quantile(samples: &[f64], share: f64) -> f64 {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_precision_loss,
+        clippy::cast_sign_loss,
+        reason = "an index into a few thousand samples"
+    )]
+    let index = ((sorted.len() - 1) as f64 * share).round() as usize;
+    sorted[index]
+}
+
+/// The median.
+pub fn median(samples: &[f64]) -> f64 {
+    quantile(samples, 0.5)
+}

@@ -1,0 +1,69 @@
+//! The controller, watching the lab's folder.
+
+use std::{process::Command, time::Duration};
+
+use super::{Lab, process::Process, programs};
+
+/// Its port for agents and operators.
+pub const PORT: u16 = 15010;
+const METRICS: &str = "0.0.0.0:15013";
+
+/// A running controller.
+#[derive(Debug)]
+pub struct Controller {
+    pub process: Process,
+}
+
+impl Lab {
+    /// Starts the controller, and waits until it listens.
+    pub fn start_controller(&mut self) {
+        let files = self.certificate("controller", "lab");
+        let mut command = program("sluice-controller");
+        command
+            .arg("--directory")
+            .arg(self.folder.path())
+            .args(["--listen", &format!("0.0.0.0:{PORT}")])
+            .args(["--metrics-listen", METRICS])
+            .arg("--tls-cert")
+            .arg(files.cert)
+            .arg("--tls-key")
+            .arg(files.key)
+            .arg("--tls-ca")
+            .arg(files.ca)
+            .args(["--trust-domain", super::TRUST_DOMAIN])
+            .args(["--release-after", "1s"])
+            .env("SLUICE_LOG", log_filter())
+            .env("NO_COLOR", "1");
+        let log = self.log("controller");
+        let process = Process::start(&self.control, "controller", command, &log);
+        self.controller = Some(Controller { process });
+        let listening = super::wait::until(Duration::from_secs(10), || {
+            let ports = self.control.run("ss", &["-Hlnt"]);
+            ports.contains(&format!(":{PORT} "))
+        });
+        let ended = self.controller_mut().process.has_ended();
+        assert!(
+            listening && ended.is_none(),
+            "the controller does not listen; it said:\n{}",
+            self.controller_mut().process.log()
+        );
+    }
+
+    /// Ends the controller.
+    pub fn stop_controller(&mut self) {
+        if let Some(mut controller) = self.controller.take() {
+            controller.process.stop(Duration::from_secs(5));
+        }
+    }
+}
+
+/// A command for one of our programs.
+#[expect(clippy::disallowed_methods, reason = "the lab starts the product")]
+pub fn program(name: &str) -> Command {
+    Command::new(programs::find(name))
+}
+
+/// What the product logs in a lab: `SLUICE_LOG`, or everything of interest.
+pub fn log_filter() -> String {
+    std::env::var("SLUICE_LOG").unwrap_or_else(|_| "info,sluice=debug".into())
+}
