@@ -11,7 +11,6 @@
 )]
 
 pub mod bench;
-pub mod bench;
 pub mod lab;
 pub mod stand_in;
 pub mod workloads;
