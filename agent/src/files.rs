@@ -37,6 +37,23 @@ impl FileError {
 /// file has its old or its new contents, never anything between. The directory
 /// must exist, and only one writer may write the file.
 pub fn write_atomic(path: &Path, contents: &[u8]) -> Result<(), FileError> {
+    replace(path, contents, Durability::Reboot)
+}
+
+/// As [`write_atomic`], for a file that a reboot voids anyway: whole after a
+/// crash of the process, and quick.
+pub fn write_volatile(path: &Path, contents: &[u8]) -> Result<(), FileError> {
+    replace(path, contents, Durability::Process)
+}
+
+/// What a file is to survive.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Durability {
+    Process,
+    Reboot,
+}
+
+fn replace(path: &Path, contents: &[u8], durability: Durability) -> Result<(), FileError> {
     let (directory, temporary) = beside(path)?;
     let mut file = OpenOptions::new()
         .write(true)
@@ -48,7 +65,10 @@ pub fn write_atomic(path: &Path, contents: &[u8]) -> Result<(), FileError> {
         .map_err(FileError::at("create", &temporary))?;
     let written = file
         .write_all(contents)
-        .and_then(|()| file.sync_all())
+        .and_then(|()| match durability {
+            Durability::Reboot => file.sync_all(),
+            Durability::Process => Ok(()),
+        })
         .map_err(FileError::at("write", &temporary))
         .and_then(|()| {
             fs::rename(&temporary, path).map_err(FileError::at("rename a new file to", path))
@@ -58,15 +78,19 @@ pub fn write_atomic(path: &Path, contents: &[u8]) -> Result<(), FileError> {
         let _ = fs::remove_file(&temporary);
     }
     written?;
-    sync_directory(directory)
+    match durability {
+        Durability::Reboot => sync_directory(directory),
+        Durability::Process => Ok(()),
+    }
 }
 
-/// Removes a file, if there is one, so that it stays removed after a crash.
+/// Removes a file, if there is one.
 pub fn remove(path: &Path) -> Result<(), FileError> {
     match fs::remove_file(path) {
-        Ok(()) => sync_directory(beside(path)?.0),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(FileError::at("remove", path)(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(FileError::at("remove", path)(error))
+        }
+        _ => Ok(()),
     }
 }
 

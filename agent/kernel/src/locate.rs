@@ -134,7 +134,7 @@ fn usable(client: &mut Client, fact: &LinkFact) -> Result<(), LocateError> {
 /// Whether `address` alone is routed to the link.
 fn routed(fact: &LinkFact, address: IpAddr, taken: &RouteFact) -> Result<(), LocateError> {
     let whole = taken.route.destination.1 == Family::of(address).host_prefix();
-    if whole && taken.link == Some(fact.index) {
+    if whole && taken.direct && taken.link == Some(fact.index) {
         return Ok(());
     }
     Err(LocateError::NoHostRoute {

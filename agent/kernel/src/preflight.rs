@@ -28,9 +28,7 @@ pub(crate) fn check(
     proxy: Option<&mut Place>,
 ) -> Result<Vec<Refusal>, KernelError> {
     let node_facts = namespace(settings, node)?;
-    let proxy_facts = proxy
-        .map(|proxy| namespace(settings, proxy))
-        .transpose()?;
+    let proxy_facts = proxy.map(|proxy| namespace(settings, proxy)).transpose()?;
     let judged = Judged {
         settings,
         wanted,

@@ -28,6 +28,8 @@ pub(crate) struct RouteFact {
     pub(crate) route: Route,
     pub(crate) protocol: u8,
     pub(crate) link: Option<u32>,
+    /// To whoever is on the link itself.
+    pub(crate) direct: bool,
 }
 
 /// Which routes to list.
@@ -102,7 +104,10 @@ fn fact(reply: &Reply) -> Option<RouteFact> {
     if header.flags.contains(RouteFlags::Cloned) {
         return None;
     }
-    let mut read = Attributes::default();
+    let mut read = Attributes {
+        plain: true,
+        ..Attributes::default()
+    };
     for attribute in &message.attributes {
         read.take(attribute);
     }
@@ -132,6 +137,7 @@ fn fact(reply: &Reply) -> Option<RouteFact> {
         },
         protocol: header.protocol.into(),
         link: read.link,
+        direct: header.kind == RouteType::Unicast && read.gateway.is_none() && read.plain,
     })
 }
 
@@ -143,6 +149,8 @@ struct Attributes {
     link: Option<u32>,
     metric: u32,
     odd: bool,
+    /// Nothing says that there is more than one next hop, or none.
+    plain: bool,
 }
 
 impl Attributes {
@@ -154,6 +162,10 @@ impl Attributes {
             RouteAttribute::Oif(link) => self.link = Some(*link),
             RouteAttribute::Priority(metric) => self.metric = *metric,
             RouteAttribute::Preference(RoutePreference::Medium) | RouteAttribute::CacheInfo(_) => {}
+            RouteAttribute::MultiPath(_)
+            | RouteAttribute::Via(_)
+            | RouteAttribute::Encap(_)
+            | RouteAttribute::NhId(_) => (self.odd, self.plain) = (true, false),
             _ => self.odd = true,
         }
     }

@@ -126,7 +126,7 @@ impl Journal {
                     source,
                 }
             })?;
-        files::write_atomic(&self.path(&entry.sandbox.container_id), &contents)?;
+        files::write_volatile(&self.path(&entry.sandbox.container_id), &contents)?;
         Ok(())
     }
 

@@ -85,6 +85,13 @@ pub trait Kernel: Send + 'static {
     fn watch(&self, proxy: Option<&NetnsId>) -> Result<Self::Changes, Fault>;
 }
 
+/// Whether a difference means that somebody changed what was programmed. What
+/// only follows the node's own addresses is no such thing.
+pub fn is_tampering(repair: &Repair) -> bool {
+    let follows = [" local4 ", " local6 "];
+    repair.kind != "nft" || !follows.iter().any(|set| repair.object.contains(set))
+}
+
 impl Fault {
     /// Something that stays as it is until somebody changes something.
     pub fn lasting(message: impl Into<String>) -> Self {

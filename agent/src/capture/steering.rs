@@ -14,7 +14,7 @@ use sluice_kernel::model::{Link, Node, Pod, PodUid, Refusal, Repair};
 
 use self::backoff::Backoff;
 use super::{
-    kernel::{Fault, Kernel},
+    kernel::{Fault, Kernel, is_tampering},
     locate,
     plan::{Facts, Plan, Subject, is_wanted, plan},
     proxy::{self, Candidate, Looked},
@@ -229,6 +229,7 @@ impl<K: Kernel> Steering<K> {
             .repairs
             .iter()
             .filter(|repair| same && repair.pod.as_ref().map_or(sound, verified))
+            .filter(|repair| is_tampering(repair))
             .cloned()
             .collect();
         self.fault = None;

@@ -59,7 +59,8 @@ pub fn cleanup(
         left.extend(kernel.cleanup(*proxy).map_err(CleanupError::Remove)?);
     }
     if !left.is_empty() {
-        return Err(CleanupError::Left(words(&left).join(", ")));
+        let objects: Vec<_> = left.into_iter().map(|repair| repair.object).collect();
+        return Err(CleanupError::Left(objects.join(", ")));
     }
     Ok(report(&removed))
 }
@@ -104,18 +105,92 @@ fn noted(entries: &[Entry], desired: &Desired) -> Vec<PathBuf> {
         .collect()
 }
 
-fn words(repairs: &[Repair]) -> Vec<String> {
-    repairs.iter().map(|repair| format!("{} {}", repair.kind, repair.object)).collect()
-}
-
 fn report(removed: &[Repair]) -> String {
     if removed.is_empty() {
         return "nothing of ours was there\n".into();
     }
     let mut out = String::new();
-    for line in words(removed) {
-        let _ = writeln!(out, "removed {line}");
+    for Repair { object, .. } in removed {
+        let _ = writeln!(out, "{object}");
     }
     let _ = writeln!(out, "{} objects removed, nothing left", removed.len());
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use sluice_kernel::model::PodUid;
+
+    use super::*;
+    use crate::{
+        capture::Sandbox,
+        desired::{Intent, Origin},
+    };
+
+    fn entry(uid: &str) -> Entry {
+        Entry {
+            sandbox: Sandbox {
+                container_id: "c1".into(),
+                ifname: "eth0".into(),
+                netns: format!("/run/netns/{uid}").into(),
+                pod_uid: uid.into(),
+                namespace: "mesh".into(),
+                name: uid.into(),
+                host_link: None,
+                addresses: BTreeSet::new(),
+            },
+            uid: None,
+            netns: None,
+            order: 1,
+            link: None,
+            digest: None,
+            intent: None,
+        }
+    }
+
+    fn desired(uid: &str, wanted: Wanted) -> Desired {
+        let uid = PodUid::new(uid).unwrap();
+        let intent = Intent {
+            uid: uid.clone(),
+            namespace: "mesh".into(),
+            name: uid.to_string(),
+            wanted,
+            hash: "h".into(),
+            addresses: BTreeSet::new(),
+            static_uid: None,
+            host_ports: BTreeSet::new(),
+            host_network: false,
+            message: String::new(),
+        };
+        Desired {
+            origin: Origin::Disk,
+            revision: None,
+            pods: BTreeMap::from([(uid, intent)]),
+            namespaces: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn only_proxies_are_entered() {
+        let entries = [entry("proxy"), entry("web")];
+        let found = noted(&entries, &desired("proxy", Wanted::Proxy));
+        assert_eq!(found, [PathBuf::from("/run/netns/proxy")]);
+        assert!(noted(&entries, &desired("web", Wanted::Captured)).is_empty());
+    }
+
+    #[test]
+    fn what_was_removed_is_listed() {
+        let removed = [Repair {
+            kind: "rule",
+            object: "remove IPv4 rule 106: nop".into(),
+            pod: None,
+        }];
+        insta::assert_snapshot!(report(&removed), @r"
+        remove IPv4 rule 106: nop
+        1 objects removed, nothing left
+        ");
+        insta::assert_snapshot!(report(&[]), @"nothing of ours was there");
+    }
 }

@@ -127,7 +127,9 @@ impl Snapshot {
 
 /// A line without what changes by itself; None for comments.
 fn normal(line: &str) -> Option<String> {
-    if line.starts_with('#') {
+    // The second is `ip` looking for the names of other people's namespaces
+    // while they are being deleted.
+    if line.starts_with('#') || line == "Error: Peer netns reference is invalid." {
         return None;
     }
     let mut words = line.split(' ').peekable();
@@ -140,6 +142,10 @@ fn normal(line: &str) -> Option<String> {
             }
             // tc and ip: ages of things
             ("expires" | "used" | "age", Some(_)) => {
+                words.next();
+            }
+            // Which name the other end's namespace has, if `ip` finds it.
+            ("link-netns" | "link-netnsid", _) => {
                 words.next();
             }
             // iptables-save: `:INPUT ACCEPT [12:720]`

@@ -38,7 +38,18 @@ impl Lab {
         lab.enrol();
         lab.start_all();
         lab.wait_captured(&["a1", "a2", "b1"]);
+        lab.wait_settled();
         lab
+    }
+
+    /// Waits until no address of a node is tentative any more.
+    fn wait_settled(&self) {
+        for node in &self.nodes {
+            wait::value("duplicate address detection", UP, || {
+                let tentative = node.netns.run("ip", &["-o", "addr", "show", "tentative"]);
+                if tentative.is_empty() { Ok(()) } else { Err(tentative) }
+            });
+        }
     }
 
     /// One node with the captured pods `a1` and `a2`, and `u1` that is not.

@@ -97,9 +97,18 @@ fn with_the_proxys_namespace_gone_nothing_passes_uncaptured() {
     assert!(lab.hello("na", v6.a1, 8080, "probe").is_ok());
     assert!(lab.hello("u1", v4.b1, 8080, "others").is_ok());
 
+    // The agent holds on to nothing of it: its link goes, too.
+    let link = lab.pod("za").link.clone();
+    let gone = wait::until(Duration::from_secs(3), || {
+        !lab.ns("na").run("ip", &["-o", "link"]).contains(&link)
+    });
+    assert!(gone, "the link of the dead namespace is still there");
+
     // A new one in a new namespace takes over.
     lab.remove_pod("za");
-    lab.add_pod(PodSpec::proxy("za", "na"));
+    let mut next = PodSpec::proxy("za", "na");
+    next.host = 10;
+    lab.add_pod(next);
     lab.start_proxy("na");
     up(&lab, "a1", v4.b1);
     up(&lab, "b1", v6.a1);

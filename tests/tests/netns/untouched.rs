@@ -48,7 +48,7 @@ fn crowded_node() -> Lab {
     lab.ns("na").nft(
         "table inet elsewhere {
  set seen { type ipv4_addr; elements = { 10.1.2.3 } }
- chain mark { type filter hook prerouting priority mangle; ip saddr @seen meta mark set 0xf00
+ chain marks { type filter hook prerouting priority mangle; ip saddr @seen meta mark set 0xf00
  }
 }",
     );

@@ -171,3 +171,72 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
         .ok()
         .map(u32::from_ne_bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn message(kind: u16, flags: u16, sequence: u32, payload: &[u8]) -> Vec<u8> {
+        let request = Request::raw(kind, 0, payload.to_vec());
+        let mut bytes = Vec::new();
+        encode(&request, flags, sequence, &mut bytes);
+        bytes
+    }
+
+    fn error(errno: Errno, text: &str) -> Vec<u8> {
+        let mut payload = (-(errno as i32)).to_ne_bytes().to_vec();
+        payload.extend([0; HEADER]);
+        let length = u16::try_from(ATTRIBUTE_HEADER + text.len() + 1).unwrap();
+        payload.extend(length.to_ne_bytes());
+        payload.extend(NLMSGERR_ATTR_MSG.to_ne_bytes());
+        payload.extend(text.bytes());
+        payload.push(0);
+        payload
+    }
+
+    #[test]
+    fn a_refusal_has_the_kernels_words_and_the_requests_index() {
+        let flags = NLM_F_CAPPED | NLM_F_ACK_TLVS;
+        let bytes = [
+            message(NLMSG_ERROR, NLM_F_CAPPED, 7, &[0; 4 + HEADER]),
+            message(NLMSG_ERROR, flags, 8, &error(Errno::EEXIST, "It is there")),
+            message(NLMSG_ERROR, flags, 99, &error(Errno::EPERM, "of long ago")),
+        ]
+        .concat();
+        let refusals: Vec<_> = answers(&bytes, 7, 2)
+            .unwrap()
+            .into_iter()
+            .map(|answer| match answer {
+                Answer::Status { index, refused, .. } => {
+                    (index, refused.map(|refused| refused.to_string()))
+                }
+                Answer::Message { .. } => panic!("no objects here"),
+            })
+            .collect();
+        let words = "the kernel refused: It is there (File exists, EEXIST)";
+        assert_eq!(refusals, [(0, None), (1, Some(words.into()))]);
+    }
+
+    #[test]
+    fn a_listing_that_changed_says_so() {
+        let bytes = message(24, NLM_F_DUMP_INTR, 1, &[1, 2, 3, 4]);
+        let answers = answers(&bytes, 1, 1).unwrap();
+        assert!(answers[0].interrupted());
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = answers(&bytes, 0, u32::MAX);
+        }
+
+        #[test]
+        fn no_error_message_panics(payload in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let flags = NLM_F_CAPPED | NLM_F_ACK_TLVS;
+            let _ = answers(&message(NLMSG_ERROR, flags, 1, &payload), 1, 1);
+            let _ = answers(&message(NLMSG_ERROR, NLM_F_ACK_TLVS, 1, &payload), 1, 1);
+        }
+    }
+}

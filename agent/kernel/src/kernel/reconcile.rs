@@ -8,9 +8,9 @@ use crate::{
     diff::{self, Step},
     error::{KernelError, PodError},
     layout::{self, Which},
-    model::{Node, Pod, PodUid, Repair, Settings},
+    model::{NetnsId, Node, Pod, PodUid, Repair, Settings},
     netns::{self, Netns},
-    nft::{self, NftError},
+    nft::{self, Change, NftError},
     observe::{self, Picture, Plan},
     place::Place,
     state::Owner,
@@ -116,13 +116,12 @@ impl Kernel {
         Ok(())
     }
 
-    /// A namespace that another proxy's has replaced is given back as it was.
+    /// The namespace of a proxy that is not used any more is given back as it was.
     fn leave_previous_proxy(&mut self, node: &Node, run: &mut Run) {
-        let Some(current) = node.proxy.as_ref().map(|proxy| proxy.netns.clone()) else {
-            return;
-        };
-        let previous = self.last_proxy.replace(current.clone());
-        let Some(previous) = previous.filter(|id| *id != current && netns::alive(id)) else {
+        let current = node.proxy.as_ref().map(|proxy| proxy.netns.clone());
+        let previous = std::mem::replace(&mut self.last_proxy, current.clone());
+        let left = |id: &NetnsId| Some(id) != current.as_ref() && netns::alive(id);
+        let Some(previous) = previous.filter(left) else {
             return;
         };
         let left = Netns::open_same(&previous)
@@ -259,11 +258,18 @@ fn culprits(error: &NftError, pods: &BTreeMap<PodUid, Pod>) -> Vec<(PodUid, Stri
     let NftError::Denied(denied) = error else {
         return Vec::new();
     };
-    let culprits = denied.iter().map(|denied| {
-        let uid = denied.change.pod(pods)?;
+    let words = denied.iter().map(|denied| {
         let words = format!("{}: {}", denied.change.describe(), denied.refused);
-        Some((uid.clone(), words))
+        (&denied.change, words)
     });
+    blame(words, pods)
+}
+
+fn blame<'a>(
+    denied: impl Iterator<Item = (&'a Change, String)>,
+    pods: &BTreeMap<PodUid, Pod>,
+) -> Vec<(PodUid, String)> {
+    let culprits = denied.map(|(change, words)| Some((change.pod(pods)?.clone(), words)));
     culprits.collect::<Option<Vec<_>>>().unwrap_or_default()
 }
 
@@ -271,5 +277,47 @@ pub(super) fn rules_error(place: &Place, error: NftError) -> KernelError {
     KernelError::Nft {
         place: place.side.name(),
         source: error.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{model::Link, nft::Ruleset};
+
+    fn pod(index: u32, address: &str) -> Pod {
+        Pod {
+            link: Link {
+                index,
+                name: format!("v{index}"),
+            },
+            addresses: BTreeSet::from([address.parse().unwrap()]),
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_the_pods_only_if_every_change_is() {
+        let settings = Settings::default();
+        let uid = PodUid::new("one").unwrap();
+        let one = pod(1, "10.0.0.1");
+        let pods = BTreeMap::from([
+            (uid.clone(), one.clone()),
+            (PodUid::new("two").unwrap(), pod(2, "10.0.0.2")),
+        ]);
+        let wanted = nft::pod_ruleset(&settings, &one, true);
+        let changes = nft::plan(&wanted, &Ruleset::default());
+        let own = changes.iter().filter(|change| change.pod(&pods).is_some());
+        let own = own.map(|change| (change, change.describe()));
+        let all = changes.iter().map(|change| (change, change.describe()));
+        let names: BTreeSet<_> = blame(own, &pods).into_iter().map(|(uid, _)| uid).collect();
+        assert_eq!(names, BTreeSet::from([uid]));
+        assert!(blame(all, &pods).is_empty());
+    }
+
+    #[test]
+    fn the_kernel_can_be_given_to_a_thread() {
+        fn sendable<T: Send>() {}
+        sendable::<Kernel>();
+        sendable::<crate::Watch>();
     }
 }

@@ -145,6 +145,14 @@ impl Lab {
         ))
     }
 
+    /// The same, if it works.
+    pub(crate) fn try_inside(&self, namespace: &str, command: &str) {
+        execute(&format!(
+            "ip netns exec {}-{namespace} {command}",
+            self.name
+        ));
+    }
+
     /// Does something on a thread inside a namespace.
     #[expect(clippy::disallowed_methods, reason = "on a thread that ends there")]
     pub(crate) fn enter<T: Send>(&self, namespace: &str, inside: impl FnOnce() -> T + Send) -> T {

@@ -88,6 +88,9 @@ fn pods_are_located_by_name_or_by_route() {
     assert!(matches!(unknown, LocateError::NoRoute { .. }) && unknown.is_transient());
     let wrong = kernel.locate(Some("vtwo"), &one.addresses).unwrap_err();
     assert!(matches!(wrong, LocateError::NoHostRoute { .. }), "{wrong}");
+    // The node's own address on the pod's link is not the pod's.
+    let own = kernel.locate(None, &BTreeSet::from([v4(1)])).unwrap_err();
+    assert!(matches!(own, LocateError::NoHostRoute { .. }), "{own}");
     let none = kernel.locate(Some("vone"), &BTreeSet::new()).unwrap_err();
     assert!(matches!(none, LocateError::NoAddress), "{none}");
 }

@@ -10,27 +10,29 @@ use crate::lab::Lab;
 fn another_proxy_takes_over() {
     let mut lab = Lab::new();
     let mut node = lab.usual();
-    let second_before = {
-        let second = lab.proxy("second", &["10.91.0.10", "fd00:91::a"]);
-        let mut kernel = lab.kernel();
-        kernel.reconcile(&node).unwrap();
-        let before = lab.dump("proxy");
-        node.proxy = Some(second);
-        let outcome = kernel.reconcile(&node).unwrap();
-        assert!(outcome.pods.values().all(Result::is_ok), "{outcome:#?}");
-        assert!(kernel.reconcile(&node).unwrap().repairs.is_empty());
-        assert_ne!(before, lab.dump("proxy"));
-        kernel
-    };
+    let second = lab.proxy("second", &["10.91.0.10", "fd00:91::a"]);
+    let before = lab.dump("proxy");
+    let mut kernel = lab.kernel();
+    kernel.reconcile(&node).unwrap();
+    node.proxy = Some(second);
+    let outcome = kernel.reconcile(&node).unwrap();
+    assert!(outcome.pods.values().all(Result::is_ok), "{outcome:#?}");
+    assert!(kernel.reconcile(&node).unwrap().repairs.is_empty());
     assert_eq!(
-        lab.ours("proxy"),
-        "",
-        "the first proxy's namespace is not clean"
+        before,
+        lab.dump("proxy"),
+        "the first namespace is not clean"
     );
     assert!(lab.ours("second").contains("table inet sluice"));
     let links = lab.inside("node", "ip -o link show");
     assert_eq!(links.matches("sl-").count(), 2, "{links}");
-    drop(second_before);
+
+    // None at all: the second is given back too, and the pods stay closed.
+    node.proxy = None;
+    let outcome = kernel.reconcile(&node).unwrap();
+    assert!(outcome.pods.values().all(Result::is_ok), "{outcome:#?}");
+    assert_eq!(lab.ours("second"), "");
+    assert!(lab.ours("node").contains("unreachable 10.91.0.2"));
 }
 
 #[test]

@@ -149,6 +149,27 @@ fn everything_that_is_tampered_with_is_seen_and_mended() {
     }
 }
 
+/// As after a crash: any part of what was made may be missing.
+#[test]
+fn whatever_is_missing_is_made_again() {
+    let mut lab = Lab::new();
+    let node = lab.usual();
+    let mut kernel = lab.kernel();
+    kernel.reconcile(&node).unwrap();
+    let whole = [lab.ours("node"), lab.ours("proxy")].map(|text| text.len());
+    for round in 1..12usize {
+        // A different third each time; a later one may have nothing left to break.
+        for (_, namespace, command) in TAMPERING.iter().skip(round % 3).step_by(1 + round % 5) {
+            lab.try_inside(namespace, command);
+        }
+        let mut restarted = lab.kernel();
+        restarted.reconcile(&node).unwrap();
+        assert!(restarted.reconcile(&node).unwrap().repairs.is_empty());
+        let now = [lab.ours("node"), lab.ours("proxy")];
+        assert_eq!(whole, now.map(|text| text.len()));
+    }
+}
+
 #[test]
 fn what_belongs_to_others_is_left_alone() {
     let mut lab = Lab::new();

@@ -72,6 +72,7 @@ fn a_number_of_ours_in_other_hands_is_not_taken_for_ours() {
         },
         protocol: 83,
         link: None,
+        direct: false,
     }];
     assert_eq!(checks(&judged), ["protocol", "rule-priority"]);
 }

@@ -36,9 +36,10 @@ fn grpcurl(netns: &Netns, args: &[&str]) -> Result<String, String> {
 
 fn agent(lab: &Lab) -> Result<String, String> {
     let node = lab.node("na");
-    let socket = node.socket().display().to_string();
+    // Not `-unix PATH`: grpcurl 1.9.3 dials that over TCP.
+    let socket = format!("unix://{}", node.socket().display());
     let call = |args: &[&str]| {
-        let mut all = vec!["-plaintext", "-unix", &socket];
+        let mut all = vec!["-plaintext", &socket];
         all.extend(args);
         grpcurl(&node.netns, &all)
     };
