@@ -75,10 +75,20 @@ pub struct RunArgs {
     #[arg(long, env = "SLUICE_PROXY_NETNS")]
     pub proxy_netns: Option<PathBuf>,
     /// An address of the proxy that --proxy-netns names; repeat it for each.
-    #[arg(long, env = "SLUICE_PROXY_ADDRESS", value_delimiter = ',', requires = "proxy_netns")]
+    #[arg(
+        long,
+        env = "SLUICE_PROXY_ADDRESS",
+        value_delimiter = ',',
+        requires = "proxy_netns"
+    )]
     pub proxy_address: Vec<IpAddr>,
     /// What becomes of a pod that the controller cannot be asked about.
-    #[arg(long, env = "SLUICE_ON_UNKNOWN_POD", value_enum, default_value = "deny")]
+    #[arg(
+        long,
+        env = "SLUICE_ON_UNKNOWN_POD",
+        value_enum,
+        default_value = "deny"
+    )]
     pub on_unknown_pod: OnUnknownPod,
     /// Namespaces whose pods are never captured and never refused.
     #[arg(

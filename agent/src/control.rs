@@ -178,7 +178,10 @@ impl Attempt {
 
 /// Seconds, as metrics have them.
 fn unix_now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs_f64()
 }
 
 /// A number nobody can guess: the standard library seeds its hash maps from

@@ -48,7 +48,11 @@ fn start(args: RunArgs) -> anyhow::Result<()> {
 fn clean(args: &CleanupArgs) -> anyhow::Result<()> {
     sluice_ops::logging::init(false);
     let settings = args.kernel.settings()?;
-    print(&cleanup(&args.directories, args.proxy_netns.as_deref(), settings)?)
+    print(&cleanup(
+        &args.directories,
+        args.proxy_netns.as_deref(),
+        settings,
+    )?)
 }
 
 fn small() -> anyhow::Result<Runtime> {

@@ -10,6 +10,7 @@ use sluice_ops::{
     unix::{self, BindError, Incoming},
 };
 use tokio::{
+    net::TcpListener,
     signal::unix::{SignalKind, signal},
     time::timeout,
 };
@@ -84,8 +85,20 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let recorder = sluice_ops::metrics::install(metrics::TABLE)?;
     metrics::record_build();
     let capture = engine(&config)?;
+    // Whatever can fail does so before the first state, and thus before
+    // anything is written to the kernel.
+    let status = capture.status();
+    let is_ready = move || ready(&status.borrow());
+    let _endpoints = http::serve(config.metrics_listen, recorder, is_ready).await?;
+    let operators = match config.ops_listen {
+        Some(address) => Some(serve::listen(address).await?),
+        None => None,
+    };
     take_over_notes(config.directories.state_dir.join(NOTES), &capture).await;
-    tokio::spawn(namespaces::keep(run_dir.join(NAMESPACES), capture.desired()));
+    tokio::spawn(namespaces::keep(
+        run_dir.join(NAMESPACES),
+        capture.desired(),
+    ));
     let following = control::Options {
         node_name: config.node_name.clone(),
         controllers: config.controllers.clone(),
@@ -93,10 +106,8 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     };
     let control = Control::start(following, Arc::clone(&reload), capture.clone());
     let stop = CancellationToken::new();
-    let status = capture.status();
-    let is_ready = move || ready(&status.borrow());
-    let _endpoints = http::serve(config.metrics_listen, recorder, is_ready).await?;
-    let mut serving = services(config, socket, reload, &capture, &control, &stop).await?;
+    let sockets = (socket, operators);
+    let mut serving = services(config, sockets, reload, &capture, &control, &stop)?;
     info!(version = env!("CARGO_PKG_VERSION"), "the agent runs");
     let ended = until_told(&mut serving).await;
     stop.cancel();
@@ -134,7 +145,10 @@ fn engine(config: &Config) -> Result<Capture, RunError> {
 async fn take_over_notes(path: PathBuf, capture: &Capture) {
     match notes::take_over(path, capture).await {
         Ok(0) => {}
-        Ok(count) => info!(count, "took over what the shim noted while no agent answered"),
+        Ok(count) => info!(
+            count,
+            "took over what the shim noted while no agent answered"
+        ),
         Err(error) => warn!(
             error = &error as &dyn Error,
             "cannot read what the shim noted while no agent answered"
@@ -142,9 +156,9 @@ async fn take_over_notes(path: PathBuf, capture: &Capture) {
     }
 }
 
-async fn services(
+fn services(
     config: Config,
-    socket: Incoming,
+    (socket, operators): (Incoming, Option<TcpListener>),
     reload: Arc<Reload>,
     capture: &Capture,
     control: &Control,
@@ -158,11 +172,21 @@ async fn services(
     };
     let cni = cni::Service::new(capture.clone(), control.resolver(), options);
     let status = || capture.status();
-    let mut serving = vec![serve::local(socket, cni, node.clone(), status(), stop.clone())?];
-    if let Some(address) = config.ops_listen {
-        let (bound, task) = serve::remote(address, reload, node, status(), stop.clone()).await?;
-        info!(address = %bound, "operators are served");
-        serving.push(task);
+    let mut serving = vec![serve::local(
+        socket,
+        cni,
+        node.clone(),
+        status(),
+        stop.clone(),
+    )?];
+    if let Some(listener) = operators {
+        serving.push(serve::remote(
+            listener,
+            reload,
+            node,
+            status(),
+            stop.clone(),
+        )?);
     }
     Ok(serving)
 }

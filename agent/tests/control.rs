@@ -2,6 +2,9 @@
 //! controller that misbehaves on request.
 
 #[cfg(test)]
+#[path = "control/ask.rs"]
+mod ask;
+#[cfg(test)]
 #[path = "control/controller.rs"]
 mod controller;
 #[cfg(test)]

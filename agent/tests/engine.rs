@@ -1,6 +1,12 @@
 //! The capture engine over the real kernel: a node, its proxy and its pods are
 //! network namespaces. Needs root.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test's way to fail; clippy knows only those in test functions"
+)]
+
 #[path = "engine/lab.rs"]
 mod lab;
 

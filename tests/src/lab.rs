@@ -19,6 +19,7 @@ pub mod cni;
 pub mod command;
 pub mod controller;
 pub mod folder;
+pub mod http;
 pub mod knobs;
 pub mod kube_proxy;
 pub mod lan;
@@ -48,7 +49,7 @@ use std::{
 use sluice_mtls::{TlsFiles, testing::TestCa};
 use tempfile::TempDir;
 
-use crate::stand_in::CaFiles;
+use crate::{stand_in::CaFiles, workloads::Policy};
 
 use self::{
     agent::Agent,
@@ -82,6 +83,8 @@ pub struct Lab {
     pub ext: Netns,
     pub control: Netns,
     pub folder: Folder,
+    /// L4 policies of the mesh; set before proxies start.
+    pub policies: Vec<Policy>,
     ca: TestCa,
     mesh_authority: OnceCell<CaFiles>,
     id: String,
@@ -95,7 +98,7 @@ impl Lab {
         let number = COUNTER.fetch_add(1, Ordering::SeqCst);
         let id = format!("sl{:x}x{number:x}", std::process::id());
         let dir = tempfile::Builder::new()
-            .prefix("sluice-lab-")
+            .prefix(&sweep::directory_prefix(&id))
             .tempdir()
             .expect("make a directory for the lab");
         let make = |name: &str| Netns::create(&format!("{id}-{name}"));
@@ -122,6 +125,7 @@ impl Lab {
             ext,
             control,
             folder,
+            policies: Vec::new(),
             ca: TestCa::new(TRUST_DOMAIN),
             mesh_authority: OnceCell::new(),
             id,

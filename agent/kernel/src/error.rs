@@ -12,6 +12,11 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KernelError {
+    #[error(
+        "the instance name {instance:?} cannot be written on what is ours: it has to have 1 to \
+         {limit} bytes; choose another with --instance"
+    )]
+    Instance { instance: String, limit: usize },
     #[error("the node's network namespace cannot be used")]
     NodeNetns(#[source] NetnsError),
     #[error("the proxy's network namespace cannot be used")]

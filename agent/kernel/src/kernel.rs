@@ -19,12 +19,16 @@ use crate::{
     locate::{self, LocateError},
     model::{Link, NetnsId, Node, Pod, PodUid, Proxy, Refusal, Repair, Settings},
     netns::{self, Netns, NetnsError},
+    nft::Resets,
     place::{Place, Side},
     preflight,
     state::{Object, Target},
     sysctl::Watched,
     watch::Watch,
 };
+
+/// What surely fits into a table's comment.
+const INSTANCE_LIMIT: usize = 64;
 
 /// The node's kernel. All methods block briefly; only one thread uses it.
 ///
@@ -34,6 +38,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Kernel {
     settings: Settings,
+    resets: Resets,
+    limits: Vec<String>,
     node: Place,
     node_id: NetnsId,
     listeners: Option<(NetnsId, Listeners)>,
@@ -73,14 +79,26 @@ pub struct Audit {
 }
 
 impl Kernel {
-    /// Opens the node's network namespace. Changes nothing.
+    /// Opens the node's network namespace and asks what the kernel can do.
+    /// Changes nothing.
     pub fn open(settings: Settings) -> Result<Self, KernelError> {
+        if settings.instance.is_empty() || settings.instance.len() > INSTANCE_LIMIT {
+            return Err(KernelError::Instance {
+                instance: settings.instance,
+                limit: INSTANCE_LIMIT,
+            });
+        }
         let netns = Netns::open(&settings.node_netns).map_err(KernelError::NodeNetns)?;
         let node_id = netns.id().clone();
+        let mut node = Place::open(Side::Node, netns)?;
+        let probed = Resets::probe(&mut node.netfilter, &settings);
+        let (resets, limits) = probed.map_err(node.read("which packet rules are known"))?;
         Ok(Self {
-            node: Place::open(Side::Node, netns)?,
+            node,
             node_id,
             settings,
+            resets,
+            limits,
             listeners: None,
             last_proxy: None,
             known: None,
@@ -90,6 +108,11 @@ impl Kernel {
 
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// What this kernel cannot do, in words, though it can capture.
+    pub fn limits(&self) -> &[String] {
+        &self.limits
     }
 
     /// What about the node forbids capture; nothing means it is fine. Changes
@@ -131,7 +154,7 @@ impl Kernel {
     /// namespace is gone.
     pub fn listening(&mut self, proxy: &NetnsId) -> Result<BTreeSet<u16>, KernelError> {
         if !netns::alive(proxy) {
-            self.listeners = None;
+            self.listeners.take_if(|(id, _)| id == proxy);
             return Ok(BTreeSet::new());
         }
         if !matches!(&self.listeners, Some((id, _)) if id == proxy) {

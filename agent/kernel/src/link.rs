@@ -27,6 +27,7 @@ pub(crate) struct LinkFact {
     /// `veth`, `bridge`...; empty for hardware.
     pub(crate) kind: String,
     pub(crate) master: Option<u32>,
+    /// Up, with neighbours.
     pub(crate) up: bool,
     pub(crate) mtu: u32,
     /// Index of the other end, in its own namespace.
@@ -44,7 +45,7 @@ impl LinkFact {
     fn of(message: LinkMessage) -> Self {
         let mut fact = Self {
             index: message.header.index,
-            up: message.header.flags.contains(LinkFlags::Up),
+            up: message.header.flags & (LinkFlags::Up | LinkFlags::Noarp) == LinkFlags::Up,
             ..Self::default()
         };
         for attribute in message.attributes {
@@ -175,7 +176,7 @@ pub(crate) fn correct(index: u32, mac: Option<Mac>, mtu: Option<u32>) -> Request
 pub(crate) fn set_up(index: u32, up: bool) -> Request {
     let mut message = LinkMessage::default();
     message.header.index = index;
-    message.header.change_mask = LinkFlags::Up;
+    message.header.change_mask = LinkFlags::Up | LinkFlags::Noarp;
     if up {
         message.header.flags = LinkFlags::Up;
     }

@@ -36,7 +36,7 @@ impl fmt::Display for PodUid {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Settings {
     /// Owner tag: written into whatever can carry one (nft table comment) and
-    /// hashed into the links' MAC addresses.
+    /// hashed into the links' MAC addresses. 1 to 64 bytes.
     pub instance: String,
     /// The node's network namespace.
     pub node_netns: PathBuf,
@@ -44,8 +44,8 @@ pub struct Settings {
     /// one that carries traffic from them. At most 15 bytes.
     pub link_in: String,
     pub link_out: String,
-    /// nftables table, in families netdev and inet of the node and inet of the
-    /// proxy's namespace.
+    /// nftables table, in families netdev and inet of the node and inet, ip and
+    /// ip6 of the proxy's namespace.
     pub nft_table: String,
     /// Protocol number on every route and rule of ours (`rtm_protocol`,
     /// `FRA_PROTOCOL`): how ours are told from other people's.
@@ -62,7 +62,11 @@ pub struct Settings {
     /// Proxy namespace: priorities of "marked packets are local", "own source
     /// as usual", "no source as usual", "everything else over the link".
     pub proxy_priorities: [u32; 4],
-    /// Proxy namespace: mark of steered packets, under its mask.
+    /// Proxy namespace: mark of steered packets, under its mask. Two more values
+    /// under the mask are on packets for the time they are in the namespace's
+    /// hooks: this one with the mask's lowest bits turned over (of 0x111/0xfff:
+    /// 0x110 and 0x113). A mask of one bit has none, and
+    /// [`Kernel::limits`](crate::Kernel::limits) says what is missing then.
     pub mark: u32,
     pub mark_mask: u32,
     /// Where the proxy listens.

@@ -5,6 +5,8 @@
 //! [`apply`] makes them all or none. Whatever the kernel returns for what was
 //! written is equal to it, so nothing has to be remembered to see tampering.
 //!
+//! Some rules not every kernel takes: [`Resets::probe`] asks for them.
+//!
 //! A table is ours if its name is and its comment says so. One that has our
 //! name only is never touched: [`claimed_tables`].
 
@@ -21,6 +23,7 @@ mod node;
 mod observe;
 mod plan;
 mod proxy;
+mod reset;
 mod statement;
 #[cfg(test)]
 mod tests;
@@ -33,9 +36,10 @@ pub(crate) use model::Ruleset;
 pub(crate) use node::{NodeFacts, node_ruleset, pod_chain, pod_ruleset};
 pub(crate) use observe::{observe, observe_pod};
 pub(crate) use plan::plan;
-pub(crate) use proxy::proxy_ruleset;
+pub(crate) use proxy::{ProxyFacts, proxy_ruleset};
+pub(crate) use reset::Resets;
 
-/// The comment on every table of ours. At most 253 bytes are kept.
+/// The comment on every table of ours. Short: see [`Settings::instance`].
 pub(crate) fn owner(settings: &Settings) -> String {
     format!("sluice/{}", settings.instance)
 }

@@ -12,7 +12,7 @@ use crate::{
     layout::{self, Accepted, Ground, LinkStep, Tunnel},
     link::LinkFact,
     model::{Node, Pod, PodUid, Repair, Settings},
-    nft::{self, Change, NodeFacts, Ruleset},
+    nft::{self, Change, NodeFacts, ProxyFacts, Resets, Ruleset},
     place::Place,
     state::{Found, Owner, Wanted},
 };
@@ -24,6 +24,7 @@ const IPVS_LINK: &str = "kube-ipvs0";
 /// Both namespaces as they were found.
 #[derive(Debug)]
 pub(crate) struct Picture {
+    pub(crate) resets: Resets,
     pub(crate) node_links: Vec<LinkFact>,
     pub(crate) proxy_links: Vec<LinkFact>,
     pub(crate) tunnel: Option<Tunnel>,
@@ -94,6 +95,7 @@ impl Plan {
 /// Reads everything that `wanted` is compared with.
 pub(crate) fn look(
     settings: &Settings,
+    resets: Resets,
     wanted: &Node,
     node: &mut Place,
     mut proxy: Option<&mut Place>,
@@ -106,6 +108,7 @@ pub(crate) fn look(
     }
     let addresses = node.addresses()?;
     let mut picture = Picture {
+        resets,
         tunnel: Tunnel::found(settings, &node_links, &proxy_links),
         local: local(settings, &node_links, &addresses),
         node_links,
@@ -160,7 +163,13 @@ pub(crate) fn decide(
         (Wanted::new(), Wanted::new())
     };
     let proxy_rules = if with_proxy {
-        nft::proxy_ruleset(settings, ground.ipv6)
+        let pair = ground.tunnel.map(|tunnel| tunnel.of(layout::Which::Out));
+        let facts = ProxyFacts {
+            link_out: pair.map(|pair| pair.proxy.link.index),
+            resets: picture.resets,
+            ipv6: ground.ipv6,
+        };
+        nft::proxy_ruleset(settings, facts)
     } else {
         Ruleset::default()
     };

@@ -43,6 +43,9 @@ const TICK: Duration = Duration::from_millis(500);
 const DEBOUNCE: Duration = Duration::from_millis(100);
 /// The same while something keeps failing: our own attempts are changes too.
 const DEBOUNCE_FAILING: Duration = Duration::from_secs(1);
+/// Pods that are being added put the look at changes off by this much at most:
+/// most of those changes are our own.
+const PATIENCE: Duration = Duration::from_millis(400);
 /// Least time between two change notices.
 const NOTICE: Duration = Duration::from_millis(50);
 
@@ -106,8 +109,17 @@ pub(super) struct Engine<K: Kernel> {
     repairs: u64,
     tick: Instant,
     resync: Instant,
-    /// When the next pass is due because something changed.
+    /// When the next pass is due, whatever happens.
     due: Option<Instant>,
+    /// The kernel told of changes that no pass has looked at yet.
+    noticed: Option<Noticed>,
+}
+
+/// Changes in the kernel, to be looked at.
+#[derive(Clone, Copy, Debug)]
+struct Noticed {
+    first: Instant,
+    due: Instant,
 }
 
 /// The task that forwards the kernel's change notices.
@@ -132,6 +144,7 @@ impl<K: Kernel> Engine<K> {
             repairs: 0,
             tick: now + TICK,
             due: None,
+            noticed: None,
         }
     }
 
@@ -155,8 +168,21 @@ impl<K: Kernel> Engine<K> {
     }
 
     fn next(&self) -> Instant {
+        let noticed = self.noticed.map(|noticed| noticed.due);
         let soonest = self.tick.min(self.resync);
-        self.due.map_or(soonest, |due| due.min(soonest))
+        self.due
+            .into_iter()
+            .chain(noticed)
+            .fold(soonest, Instant::min)
+    }
+
+    /// A pod was added by itself: what it changed is ours, and the next one is
+    /// not to wait for a look at everything.
+    fn put_off(&mut self) {
+        if let Some(noticed) = &mut self.noticed {
+            let later = noticed.due.max(Instant::now() + DEBOUNCE);
+            noticed.due = later.min(noticed.first + PATIENCE);
+        }
     }
 
     /// Does what is due.
@@ -168,7 +194,10 @@ impl<K: Kernel> Engine<K> {
         }
         if now >= self.resync {
             self.pass(Cause::Resync);
-        } else if self.due.is_some_and(|due| now >= due) {
+            return;
+        }
+        let noticed = self.noticed.map(|noticed| noticed.due);
+        if self.due.into_iter().chain(noticed).any(|due| now >= due) {
             self.pass(Cause::Change);
         }
     }
@@ -197,7 +226,9 @@ impl<K: Kernel> Engine<K> {
                 } else {
                     DEBOUNCE
                 };
-                self.due.get_or_insert(Instant::now() + debounce);
+                let first = Instant::now();
+                let due = first + debounce;
+                self.noticed.get_or_insert(Noticed { first, due });
             }
             Command::Add {
                 ticket,

@@ -47,7 +47,12 @@ pub struct KernelArgs {
     #[arg(long, env = "SLUICE_RETURN_TABLE", default_value_t = 8303)]
     pub return_table: u32,
     /// Node: three rule priorities, ascending.
-    #[arg(long, env = "SLUICE_NODE_PRIORITIES", value_delimiter = ',', default_value = "104,105,106")]
+    #[arg(
+        long,
+        env = "SLUICE_NODE_PRIORITIES",
+        value_delimiter = ',',
+        default_value = "104,105,106"
+    )]
     pub node_priorities: Vec<u32>,
     /// Proxy namespace: four rule priorities, ascending.
     #[arg(
@@ -139,12 +144,21 @@ impl KernelArgs {
         protocol(self.route_protocol)?;
         table("--pod-table", self.pod_table, &[])?;
         table("--local-table", self.local_table, &[self.pod_table])?;
-        table("--return-table", self.return_table, &[self.pod_table, self.local_table])?;
-        ensure(self.mark != 0 && self.mark & !self.mark_mask == 0, || ConfigError {
-            flag: "--mark",
-            value: format!("{:#x}", self.mark),
-            why: format!("is zero or has bits outside --mark-mask {:#x}", self.mark_mask),
-            remedy: "choose a mark whose bits are all in the mask",
+        table(
+            "--return-table",
+            self.return_table,
+            &[self.pod_table, self.local_table],
+        )?;
+        ensure(self.mark != 0 && self.mark & !self.mark_mask == 0, || {
+            ConfigError {
+                flag: "--mark",
+                value: format!("{:#x}", self.mark),
+                why: format!(
+                    "is zero or has bits outside --mark-mask {:#x}",
+                    self.mark_mask
+                ),
+                remedy: "choose a mark whose bits are all in the mask",
+            }
         })
     }
 
@@ -183,7 +197,10 @@ impl KernelArgs {
         for (index, (flag, address)) in addresses.into_iter().enumerate() {
             let why = if !is_unicast(address) {
                 "is not the address of one host"
-            } else if addresses[..index].iter().any(|(_, other)| *other == address) {
+            } else if addresses[..index]
+                .iter()
+                .any(|(_, other)| *other == address)
+            {
                 "is another of the agent's addresses too"
             } else {
                 continue;
@@ -225,7 +242,9 @@ fn link(flag: &'static str, value: &str) -> Result<(), ConfigError> {
     let free = value != "all" && value != "default";
     let fits = (1..=15).contains(&value.len());
     let plain = value.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && value.bytes().all(|c| c.is_ascii_alphanumeric() || b"-_".contains(&c));
+        && value
+            .bytes()
+            .all(|c| c.is_ascii_alphanumeric() || b"-_".contains(&c));
     ensure(free && fits && plain, || ConfigError {
         flag,
         value: value.into(),
@@ -237,7 +256,9 @@ fn link(flag: &'static str, value: &str) -> Result<(), ConfigError> {
 
 fn name(flag: &'static str, value: &str, longest: usize) -> Result<(), ConfigError> {
     let plain = value.starts_with(|c: char| c.is_ascii_alphabetic())
-        && value.bytes().all(|c| c.is_ascii_alphanumeric() || b"-_".contains(&c));
+        && value
+            .bytes()
+            .all(|c| c.is_ascii_alphanumeric() || b"-_".contains(&c));
     ensure(plain && value.len() <= longest, || ConfigError {
         flag,
         value: value.into(),
@@ -276,7 +297,11 @@ fn table(flag: &'static str, value: u32, others: &[u32]) -> Result<(), ConfigErr
 fn priorities<const N: usize>(flag: &'static str, given: &[u32]) -> Result<[u32; N], ConfigError> {
     let error = |why: String| ConfigError {
         flag,
-        value: given.iter().map(u32::to_string).collect::<Vec<_>>().join(","),
+        value: given
+            .iter()
+            .map(u32::to_string)
+            .collect::<Vec<_>>()
+            .join(","),
         why,
         remedy: "give ascending numbers between 1 and 32765, with commas between them",
     };

@@ -41,17 +41,25 @@ pub(super) fn number(text: &str) -> Result<u32, String> {
 /// `https://host:port`, and nothing after it.
 pub(super) fn endpoint(text: &str) -> Result<String, String> {
     let wanted = "write it as https://host:port";
-    let uri: Uri = text.parse().map_err(|error| format!("not a URI ({error}); {wanted}"))?;
+    let uri: Uri = text
+        .parse()
+        .map_err(|error| format!("not a URI ({error}); {wanted}"))?;
     if uri.scheme_str() != Some("https") {
         return Err(format!("only mutual TLS is spoken; {wanted}"));
     }
     if uri.port_u16().is_none_or(|port| port == 0) {
         return Err(format!("no port; {wanted}"));
     }
-    if uri.path_and_query().is_some_and(|path| path.as_str() != "/") {
+    if uri
+        .path_and_query()
+        .is_some_and(|path| path.as_str() != "/")
+    {
         return Err(format!("has a path; {wanted}"));
     }
-    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+    if uri
+        .authority()
+        .is_some_and(|authority| authority.as_str().contains('@'))
+    {
         return Err(format!("has credentials in it; {wanted}"));
     }
     Ok(text.trim_end_matches('/').to_owned())
@@ -63,9 +71,11 @@ pub(super) fn node_name(text: &str) -> Result<String, String> {
     if text.len() <= 253 && labels_fit {
         return Ok(text.into());
     }
-    Err("not a node name; give the name in the node's certificate: lower-case letters, \
+    Err(
+        "not a node name; give the name in the node's certificate: lower-case letters, \
          digits, '-' and '.', at most 253 bytes"
-        .into())
+            .into(),
+    )
 }
 
 /// A namespace's name: a DNS label.
@@ -73,9 +83,11 @@ pub(super) fn namespace(text: &str) -> Result<String, String> {
     if is_label(text, 63) {
         return Ok(text.into());
     }
-    Err("not a namespace; write names of lower-case letters, digits and '-', at most 63 bytes \
+    Err(
+        "not a namespace; write names of lower-case letters, digits and '-', at most 63 bytes \
          each, with commas between them"
-        .into())
+            .into(),
+    )
 }
 
 fn is_label(text: &str, longest: usize) -> bool {

@@ -38,7 +38,9 @@ fn defaults_are_the_kernel_crates() {
 fn every_flag_has_a_variable() {
     for command in Cli::command().get_subcommands() {
         for flag in command.get_arguments() {
-            let Some(long) = flag.get_long() else { continue };
+            let Some(long) = flag.get_long() else {
+                continue;
+            };
             if ["help", "version", "json"].contains(&long) {
                 continue;
             }

@@ -46,7 +46,12 @@ impl Answers {
     }
 
     /// A message that could not even be read.
-    pub(super) fn unreadable(&mut self, sequence: u64, reason: proto::RejectionReason, message: String) {
+    pub(super) fn unreadable(
+        &mut self,
+        sequence: u64,
+        reason: proto::RejectionReason,
+        message: String,
+    ) {
         let rejection = proto::Rejection {
             reason: reason.into(),
             message,
@@ -120,7 +125,10 @@ mod tests {
         assert_eq!(answers.next(&done(2)).unwrap().sequence, 2);
         assert_eq!(answers.next(&done(2)).unwrap().sequence, 3);
         let last = answers.next(&done(2)).unwrap();
-        assert_eq!(last.rejection.unwrap().reason(), proto::RejectionReason::Incomplete);
+        assert_eq!(
+            last.rejection.unwrap().reason(),
+            proto::RejectionReason::Incomplete
+        );
         assert_eq!(answers.next(&done(2)), None);
     }
 

@@ -130,10 +130,7 @@ impl Assembler {
 
     /// Takes the next message. After a rejection the state held is as before,
     /// and the stream is of no use any more.
-    pub fn take(
-        &mut self,
-        message: proto::StreamCaptureStateResponse,
-    ) -> Result<Taken, Rejected> {
+    pub fn take(&mut self, message: proto::StreamCaptureStateResponse) -> Result<Taken, Rejected> {
         let phase = std::mem::replace(&mut self.phase, Phase::Lost);
         let expected = self.last_sequence.saturating_add(1);
         self.last_sequence = message.sequence;
@@ -209,7 +206,11 @@ impl Assembler {
         let (Phase::Following, Some(held)) = (phase, &self.held) else {
             return Err(Rejected::EarlyDelta);
         };
-        if let Some(before) = held.revision.as_ref().filter(|held| held.source != revision.source) {
+        if let Some(before) = held
+            .revision
+            .as_ref()
+            .filter(|held| held.source != revision.source)
+        {
             return Err(Rejected::Invalid(InvalidState::SourceChanged {
                 held: before.source.clone(),
                 offered: revision.source,
@@ -255,7 +256,11 @@ impl Snapshot {
         }
         for namespace in namespaces {
             let name = decode::namespace(namespace.name)?;
-            if self.namespaces.insert(name.clone(), namespace.enrolled).is_some() {
+            if self
+                .namespaces
+                .insert(name.clone(), namespace.enrolled)
+                .is_some()
+            {
                 return Err(InvalidState::NamespaceTwice { name: name.into() });
             }
         }

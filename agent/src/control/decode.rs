@@ -127,9 +127,17 @@ pub fn intent(message: proto::PodIntent) -> Result<Intent, InvalidState> {
             value: Text::new(value),
         })
     };
-    check(is_namespace(&message.namespace), "namespace", &message.namespace)?;
+    check(
+        is_namespace(&message.namespace),
+        "namespace",
+        &message.namespace,
+    )?;
     check(is_name(&message.name, LONGEST_NAME), "name", &message.name)?;
-    check(is_key(&message.intent_hash), "intent hash", &message.intent_hash)?;
+    check(
+        is_key(&message.intent_hash),
+        "intent hash",
+        &message.intent_hash,
+    )?;
     let addresses = addresses(&uid, &message.addresses)?;
     let intent = Intent {
         namespace: message.namespace,
@@ -151,7 +159,11 @@ pub fn intent(message: proto::PodIntent) -> Result<Intent, InvalidState> {
 /// A rule for an address that is not the pod's own would take other traffic:
 /// such a pod is not captured, and the others are not affected.
 fn without_unusable(mut intent: Intent) -> Intent {
-    let unusable = intent.addresses.iter().find(|address| !is_usable(address)).copied();
+    let unusable = intent
+        .addresses
+        .iter()
+        .find(|address| !is_usable(address))
+        .copied();
     let Some(address) = unusable else {
         return intent;
     };

@@ -86,6 +86,9 @@ async fn save(store: &Store, desired: Arc<Desired>) -> Option<String> {
         Ok(Err(error)) => error.into(),
         Err(error) => error.into(),
     };
-    warn!(error = &*error, "the newest state is in force and not on disk; trying again");
+    warn!(
+        error = &*error,
+        "the newest state is in force and not on disk; trying again"
+    );
     Some(chain(&*error))
 }

@@ -63,7 +63,9 @@ impl Resolver {
             namespace: namespace.into(),
             name: name.into(),
         });
-        time::timeout(deadline, asking).await.map_err(|_| ResolveError::Deadline(deadline))?
+        time::timeout(deadline, asking)
+            .await
+            .map_err(|_| ResolveError::Deadline(deadline))?
     }
 
     async fn ask(&self, request: proto::ResolvePodRequest) -> Result<Resolution, ResolveError> {
@@ -81,7 +83,10 @@ impl Resolver {
         let mut channel = self.channel.clone();
         let waiting = channel.wait_for(Option::is_some);
         let found = time::timeout(CONNECT, waiting).await;
-        let channel = found.ok().and_then(Result::ok).and_then(|channel| channel.clone());
+        let channel = found
+            .ok()
+            .and_then(Result::ok)
+            .and_then(|channel| channel.clone());
         channel.ok_or(ResolveError::NotConnected)
     }
 }

@@ -90,7 +90,10 @@ mod tests {
         assert_eq!(retry.endpoint(), "c");
         assert_eq!(retry.after(Ended::Unavailable, moment, 77_777), moment);
         assert_eq!(retry.endpoint(), "a");
-        assert_eq!(retry.after(Ended::Unavailable, moment, 77_777), Duration::from_micros(77_777));
+        assert_eq!(
+            retry.after(Ended::Unavailable, moment, 77_777),
+            Duration::from_micros(77_777)
+        );
     }
 
     #[test]

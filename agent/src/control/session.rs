@@ -138,7 +138,9 @@ impl<'a> Session<'a> {
         // The channel is empty and has room for one.
         let _ = outbound.try_send(wrap(Message::Hello(hello)));
         let opening = client.stream_capture_state(ReceiverStream::new(messages));
-        let opened = time::timeout(OPEN, opening).await.map_err(|_| EndError::NotOpened)?;
+        let opened = time::timeout(OPEN, opening)
+            .await
+            .map_err(|_| EndError::NotOpened)?;
         let inbound = opened
             .map_err(|status| EndError::status("opening the stream", &status))?
             .into_inner();
@@ -278,7 +280,12 @@ impl<'a> Session<'a> {
                 let Some(stored) = self.answers.next(&done) else {
                     break;
                 };
-                if self.outbound.send(wrap(Message::Stored(stored))).await.is_err() {
+                if self
+                    .outbound
+                    .send(wrap(Message::Stored(stored)))
+                    .await
+                    .is_err()
+                {
                     break;
                 }
             }

@@ -133,7 +133,9 @@ fn encode(desired: &Desired) -> Option<Vec<u8>> {
     let state = proto::StreamCaptureStateResponse {
         sequence: 1,
         revision: Some(encode::revision(desired.revision.as_ref()?)),
-        batch: Some(proto::stream_capture_state_response::Batch::Snapshot(snapshot)),
+        batch: Some(proto::stream_capture_state_response::Batch::Snapshot(
+            snapshot,
+        )),
     }
     .encode_to_vec();
     let kept = LastGood {

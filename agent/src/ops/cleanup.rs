@@ -50,7 +50,11 @@ pub fn cleanup(
     let mut kernel = Kernel::open(settings).map_err(CleanupError::Open)?;
     let mut removed = Vec::new();
     // The node's own part goes with the first; without a proxy, alone.
-    let rounds = if proxies.is_empty() { vec![None] } else { proxies.iter().map(Some).collect() };
+    let rounds = if proxies.is_empty() {
+        vec![None]
+    } else {
+        proxies.iter().map(Some).collect()
+    };
     for proxy in &rounds {
         removed.extend(kernel.cleanup(*proxy).map_err(CleanupError::Remove)?);
     }
@@ -66,10 +70,7 @@ pub fn cleanup(
 }
 
 /// Namespaces of every proxy that the agent has worked with.
-fn proxies(
-    directories: &Directories,
-    given: Option<&Path>,
-) -> Result<Vec<NetnsId>, CleanupError> {
+fn proxies(directories: &Directories, given: Option<&Path>) -> Result<Vec<NetnsId>, CleanupError> {
     let mut paths: BTreeSet<PathBuf> = BTreeSet::new();
     if directories.run_dir.is_dir() {
         let journal = Journal::open(&directories.run_dir)?;
@@ -81,14 +82,19 @@ fn proxies(
     for path in &paths {
         match Kernel::netns_id(path) {
             Ok(id) => found.push(id),
-            Err(_) => warn!(path = %path.display(), "this proxy's namespace is gone, and what was in it"),
+            Err(_) => {
+                warn!(path = %path.display(), "this proxy's namespace is gone, and what was in it");
+            }
         }
     }
     if let Some(path) = given {
         let id = Kernel::netns_id(path).map_err(|_| CleanupError::Proxy {
             path: path.to_owned(),
         })?;
-        if !found.iter().any(|other| (other.device, other.inode) == (id.device, id.inode)) {
+        if !found
+            .iter()
+            .any(|other| (other.device, other.inode) == (id.device, id.inode))
+        {
             found.push(id);
         }
     }
@@ -97,7 +103,11 @@ fn proxies(
 
 /// Where the proxies are, by the journal, of the pods that are one.
 fn noted(entries: &[Entry], desired: &Desired) -> Vec<PathBuf> {
-    let proxies: Vec<_> = desired.pods.values().filter(|pod| pod.wanted == Wanted::Proxy).collect();
+    let proxies: Vec<_> = desired
+        .pods
+        .values()
+        .filter(|pod| pod.wanted == Wanted::Proxy)
+        .collect();
     entries
         .iter()
         .filter(|entry| proxies.iter().any(|proxy| entry.sandbox.is_of(proxy)))

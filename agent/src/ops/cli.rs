@@ -29,10 +29,7 @@ const ANSWER: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
     #[error("no agent answers; is it running? tried {}", socket.display())]
-    Connect {
-        socket: PathBuf,
-        source: io::Error,
-    },
+    Connect { socket: PathBuf, source: io::Error },
     #[error("the agent at {} did not answer: {why}", socket.display())]
     Call { socket: PathBuf, why: String },
     /// The agent's own words.
@@ -44,8 +41,16 @@ pub enum CliError {
 pub async fn status(socket: &Path, as_json: bool) -> Result<String, CliError> {
     let mut client = connect(socket).await?;
     let failed = |status: Status| call_error(socket, &status);
-    let node = client.get_status(GetStatusRequest {}).await.map_err(failed)?.into_inner();
-    let pods = client.list_pods(ListPodsRequest {}).await.map_err(failed)?.into_inner();
+    let node = client
+        .get_status(GetStatusRequest {})
+        .await
+        .map_err(failed)?
+        .into_inner();
+    let pods = client
+        .list_pods(ListPodsRequest {})
+        .await
+        .map_err(failed)?
+        .into_inner();
     Ok(if as_json {
         json::text(&json::node(&node, &pods.pods))
     } else {
@@ -58,7 +63,11 @@ pub async fn explain(socket: &Path, pod: &str, as_json: bool) -> Result<String, 
     let mut client = connect(socket).await?;
     let request = ExplainPodRequest { pod: pod.into() };
     let failed = |status: Status| call_error(socket, &status);
-    let explained = client.explain_pod(request).await.map_err(failed)?.into_inner();
+    let explained = client
+        .explain_pod(request)
+        .await
+        .map_err(failed)?
+        .into_inner();
     Ok(if as_json {
         json::text(&json::explained(&explained))
     } else {

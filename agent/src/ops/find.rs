@@ -7,7 +7,9 @@ use crate::status::NodeStatus;
 /// Why a pod was not found.
 #[derive(Debug, Eq, PartialEq, thiserror::Error)]
 pub enum FindError {
-    #[error("no pod {asked:?} is known on this node; list those that are with `sluice-agent status`")]
+    #[error(
+        "no pod {asked:?} is known on this node; list those that are with `sluice-agent status`"
+    )]
     Unknown { asked: String },
     #[error("{asked:?} is the name of {count} pods; give namespace/name or the uid")]
     Ambiguous { asked: String, count: usize },
@@ -24,7 +26,12 @@ pub fn find(status: &NodeStatus, asked: &str) -> Result<PodUid, FindError> {
         Some((namespace, name)) => pod.namespace == namespace && pod.name == name,
         None => pod.name == asked,
     };
-    let found: Vec<_> = status.pods.iter().filter(named).map(|(uid, _)| uid).collect();
+    let found: Vec<_> = status
+        .pods
+        .iter()
+        .filter(named)
+        .map(|(uid, _)| uid)
+        .collect();
     match found.as_slice() {
         [uid] => Ok(PodUid::clone(uid)),
         [] => Err(FindError::Unknown { asked: shown() }),

@@ -51,7 +51,12 @@ impl node_service_server::NodeService for NodeService {
         _: Request<proto::GetStatusRequest>,
     ) -> Result<Response<proto::GetStatusResponse>, Status> {
         let link = self.link.borrow().clone();
-        Ok(Response::new(view::node(&self.name, self.started, &self.status(), &link)))
+        Ok(Response::new(view::node(
+            &self.name,
+            self.started,
+            &self.status(),
+            &link,
+        )))
     }
 
     async fn list_pods(
@@ -59,7 +64,11 @@ impl node_service_server::NodeService for NodeService {
         _: Request<proto::ListPodsRequest>,
     ) -> Result<Response<proto::ListPodsResponse>, Status> {
         let status = self.status();
-        let mut pods: Vec<_> = status.pods.iter().map(|(uid, pod)| view::pod(uid, pod)).collect();
+        let mut pods: Vec<_> = status
+            .pods
+            .iter()
+            .map(|(uid, pod)| view::pod(uid, pod))
+            .collect();
         pods.sort_by(|a, b| (&a.namespace, &a.name, &a.uid).cmp(&(&b.namespace, &b.name, &b.uid)));
         Ok(Response::new(proto::ListPodsResponse { pods }))
     }
@@ -70,11 +79,18 @@ impl node_service_server::NodeService for NodeService {
     ) -> Result<Response<proto::ExplainPodResponse>, Status> {
         let asked = request.into_inner().pod;
         let uid = find(&self.status(), &asked).map_err(|error| not_found(&error))?;
-        let explained = self.capture.explain(uid.clone()).await.map_err(|error| failed(&error))?;
-        let evidence = explained.evidence.into_iter().map(|evidence| proto::Evidence {
-            object: evidence.object,
-            present: evidence.present,
-        });
+        let explained = self
+            .capture
+            .explain(uid.clone())
+            .await
+            .map_err(|error| failed(&error))?;
+        let evidence = explained
+            .evidence
+            .into_iter()
+            .map(|evidence| proto::Evidence {
+                object: evidence.object,
+                present: evidence.present,
+            });
         Ok(Response::new(proto::ExplainPodResponse {
             pod: Some(view::pod(&uid, &explained.status)),
             evidence: evidence.collect(),
@@ -86,7 +102,11 @@ impl node_service_server::NodeService for NodeService {
         &self,
         _: Request<proto::ResyncRequest>,
     ) -> Result<Response<proto::ResyncResponse>, Status> {
-        let repairs = self.capture.resync().await.map_err(|error| failed(&error))?;
+        let repairs = self
+            .capture
+            .resync()
+            .await
+            .map_err(|error| failed(&error))?;
         let words = repairs.into_iter().map(|repair| match repair.pod {
             Some(pod) => format!("{} (pod {pod})", repair.object),
             None => repair.object,
@@ -159,7 +179,10 @@ mod tests {
         };
         let lagged = |count| Err(BroadcastStreamRecvError::Lagged(count));
         let events = stream::iter([Ok(event()), lagged(3), lagged(4), Ok(event()), Ok(event())]);
-        let lost: Vec<_> = counting_losses(events).map(|event| event.unwrap().lost).collect().await;
+        let lost: Vec<_> = counting_losses(events)
+            .map(|event| event.unwrap().lost)
+            .collect()
+            .await;
         assert_eq!(lost, [0, 7, 0]);
     }
 }

@@ -31,7 +31,9 @@ pub fn ready(status: &NodeStatus) -> Result<(), String> {
             "" => "it is not known or does not listen",
             message => message,
         };
-        return Err(format!("{enrolled} pods are enrolled and the proxy is not ready: {why}"));
+        return Err(format!(
+            "{enrolled} pods are enrolled and the proxy is not ready: {why}"
+        ));
     }
     Ok(())
 }

@@ -59,27 +59,36 @@ pub fn local(
         .max_concurrent_streams(STREAMS)
         .layer(InterceptorLayer::new(unix::require_root))
         .add_routes(routes.routes());
-    Ok(tokio::spawn(server.serve_with_incoming_shutdown(incoming, stop.cancelled_owned())))
+    Ok(tokio::spawn(server.serve_with_incoming_shutdown(
+        incoming,
+        stop.cancelled_owned(),
+    )))
 }
 
-/// `NodeService` over mutual TLS, for operators. Says where it listens.
-pub async fn remote(
-    address: SocketAddr,
+/// Listens where operators are to be served.
+pub async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| ServeError::Tcp { address, source })
+}
+
+/// `NodeService` over mutual TLS, for operators.
+pub fn remote(
+    listener: TcpListener,
     reload: Arc<Reload>,
     node: NodeService,
     status: watch::Receiver<Arc<NodeStatus>>,
     stop: CancellationToken,
-) -> Result<(SocketAddr, Serving), ServeError> {
-    let failed = |source| ServeError::Tcp { address, source };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let bound = listener.local_addr().map_err(failed)?;
+) -> Result<Serving, ServeError> {
     let incoming = accept::incoming(listener, reload, AcceptLimits::default());
     let server = accept::server()
         .max_concurrent_streams(STREAMS)
         .layer(InterceptorLayer::new(operators))
         .add_routes(services(node, status, &[NODE, HEALTH])?.routes());
-    let serving = tokio::spawn(server.serve_with_incoming_shutdown(incoming, stop.cancelled_owned()));
-    Ok((bound, serving))
+    Ok(tokio::spawn(server.serve_with_incoming_shutdown(
+        incoming,
+        stop.cancelled_owned(),
+    )))
 }
 
 /// What both have: the node, reflection for `grpcurl` old and new, health.
@@ -92,7 +101,9 @@ fn services(
         let builder = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(sluice_proto::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
-        named.iter().fold(builder, |builder, name| builder.with_service_name(*name))
+        named
+            .iter()
+            .fold(builder, |builder, name| builder.with_service_name(*name))
     };
     let (reporter, health) = tonic_health::server::health_reporter();
     tokio::spawn(report(reporter, status));
@@ -107,10 +118,16 @@ fn services(
 
 /// Health: the process serves; [`CAPTURE`] says whether the node can capture.
 async fn report(reporter: HealthReporter, mut status: watch::Receiver<Arc<NodeStatus>>) {
-    reporter.set_service_status(NODE, ServingStatus::Serving).await;
+    reporter
+        .set_service_status(NODE, ServingStatus::Serving)
+        .await;
     loop {
         let ready = status.borrow_and_update().capture_ready;
-        let serving = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
+        let serving = if ready {
+            ServingStatus::Serving
+        } else {
+            ServingStatus::NotServing
+        };
         reporter.set_service_status(CAPTURE, serving).await;
         if status.changed().await.is_err() {
             return;

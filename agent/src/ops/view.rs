@@ -59,7 +59,11 @@ fn controller(status: &NodeStatus, link: &Link) -> proto::ControllerLink {
 
 fn proxy(status: &ProxyStatus) -> proto::ProxyStatus {
     proto::ProxyStatus {
-        pod_uid: status.pod_uid.as_ref().map(ToString::to_string).unwrap_or_default(),
+        pod_uid: status
+            .pod_uid
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
         netns: status
             .netns
             .as_ref()
@@ -147,9 +151,18 @@ pub(crate) mod samples {
     pub(crate) fn node() -> NodeStatus {
         let uid = |text: &str| PodUid::new(text).unwrap();
         let pods = BTreeMap::from([
-            (uid("u-web"), pod("default", "web", Wanted::Captured, PodState::Captured)),
-            (uid("u-web2"), pod("other", "web", Wanted::Captured, PodState::Pending)),
-            (uid("u-db"), pod("default", "db", Wanted::Nothing, PodState::Released)),
+            (
+                uid("u-web"),
+                pod("default", "web", Wanted::Captured, PodState::Captured),
+            ),
+            (
+                uid("u-web2"),
+                pod("other", "web", Wanted::Captured, PodState::Pending),
+            ),
+            (
+                uid("u-db"),
+                pod("default", "db", Wanted::Nothing, PodState::Released),
+            ),
         ]);
         NodeStatus {
             pods,

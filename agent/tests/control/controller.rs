@@ -77,7 +77,10 @@ impl FakeController {
 
     /// The next stream that an agent opens.
     pub(crate) async fn stream(&mut self) -> FakeStream {
-        timeout(PATIENCE, self.streams.recv()).await.expect("a stream").unwrap()
+        timeout(PATIENCE, self.streams.recv())
+            .await
+            .expect("a stream")
+            .unwrap()
     }
 
     /// Whether no stream is opened for a while.
@@ -141,7 +144,9 @@ impl FakeStream {
     }
 
     async fn next(&mut self) -> Message {
-        let received = timeout(PATIENCE, self.inbound.message()).await.expect("a message");
+        let received = timeout(PATIENCE, self.inbound.message())
+            .await
+            .expect("a message");
         received.unwrap().expect("an open stream").message.unwrap()
     }
 }

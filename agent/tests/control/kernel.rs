@@ -8,9 +8,7 @@ use std::{
 };
 
 use sluice_agent::capture::kernel::{Audit, Changes, Fault, Kernel, Outcome};
-use sluice_kernel::model::{
-    Evidence, Link, NetnsId, Node, Pod, PodUid, Refusal, Repair, Settings,
-};
+use sluice_kernel::model::{Evidence, Link, NetnsId, Node, Pod, PodUid, Refusal, Repair, Settings};
 
 #[derive(Default)]
 pub(crate) struct FakeKernel {
@@ -82,7 +80,11 @@ impl Kernel for FakeKernel {
     fn audit(&mut self, node: &Node) -> Result<Audit, Fault> {
         Ok(Audit {
             differences: Vec::new(),
-            pods: node.pods.keys().map(|uid| (uid.clone(), true)).collect::<BTreeMap<_, _>>(),
+            pods: node
+                .pods
+                .keys()
+                .map(|uid| (uid.clone(), true))
+                .collect::<BTreeMap<_, _>>(),
         })
     }
 

@@ -37,7 +37,8 @@ impl Setup {
 
     pub(crate) fn files(&self, kind: &str, name: &str) -> TlsFiles {
         let uri = format!("spiffe://{TRUST_DOMAIN}/{kind}/{name}");
-        self.ca.write(self.dir.path(), &format!("{kind}-{name}"), &uri)
+        self.ca
+            .write(self.dir.path(), &format!("{kind}-{name}"), &uri)
     }
 
     pub(crate) fn identity(&self, kind: &str, name: &str) -> Arc<Reload> {
@@ -71,7 +72,9 @@ impl Node {
     pub(crate) async fn wants(&self, is_so: impl Fn(&Desired) -> bool) -> Arc<Desired> {
         let mut desired = self.capture.desired();
         let waiting = desired.wait_for(|desired| desired.as_deref().is_some_and(&is_so));
-        let found = timeout(Duration::from_secs(20), waiting).await.expect("a desired state");
+        let found = timeout(Duration::from_secs(20), waiting)
+            .await
+            .expect("a desired state");
         found.unwrap().clone().unwrap()
     }
 

@@ -4,22 +4,24 @@ use std::{
     fs::{self, Permissions},
     net::SocketAddr,
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     sync::Arc,
-    time::Duration,
+    time::SystemTime,
 };
 
-use hyper_util::rt::TokioIo;
 use rustls::{
     ClientConfig, DigitallySignedStruct, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-use sluice_agent::ops::{
-    cli,
-    node::NodeService,
-    serve::{self, CAPTURE},
+use sluice_agent::{
+    ops::{
+        cli,
+        node::NodeService,
+        serve::{self, CAPTURE},
+    },
+    status::{Event, EventKind},
 };
 use sluice_mtls::connect;
 use sluice_ops::unix;
@@ -29,22 +31,16 @@ use sluice_proto::agent::v1::{
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpStream, UnixStream},
+    net::TcpStream,
 };
 use tokio_rustls::TlsConnector;
 use tokio_stream::StreamExt as _;
 use tokio_util::sync::CancellationToken;
-use tonic::{
-    Code, Request, Response, Status,
-    transport::{Channel, Endpoint, Uri},
-};
-use tonic_health::pb::{
-    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
-};
-use tonic_reflection::pb::{v1, v1alpha};
-use tower::service_fn;
+use tonic::{Code, Request, Response, Status, transport::Channel};
+use tonic_health::pb::health_check_response::ServingStatus;
 
 use crate::{
+    ask::{dial, health, services_v1, services_v1alpha},
     controller::{FakeController, Mood, snapshot},
     node::{Node, Setup},
 };
@@ -98,8 +94,10 @@ async fn remote(setup: &Setup, node: &Node) -> SocketAddr {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let reload = setup.identity("node", "node-a");
     let stop = CancellationToken::new();
-    let served = serve::remote(any, reload, service(node), node.capture.status(), stop).await;
-    served.unwrap().0
+    let listener = serve::listen(any).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    serve::remote(listener, reload, service(node), node.capture.status(), stop).unwrap();
+    address
 }
 
 fn channel(setup: &Setup, address: SocketAddr, kind: &str) -> Channel {
@@ -115,16 +113,28 @@ async fn operators_may_and_others_may_not() {
 
     let operator = channel(&setup, address, "operator");
     let mut client = NodeServiceClient::new(operator.clone());
-    let status = client.get_status(proto::GetStatusRequest {}).await.unwrap().into_inner();
+    let status = client
+        .get_status(proto::GetStatusRequest {})
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(status.node_name, "node-a");
     assert!(status.controller.unwrap().connected);
     client.resync(proto::ResyncRequest {}).await.unwrap();
-    assert!(services_v1(operator).await.unwrap().contains(&"sluice.agent.v1.NodeService".into()));
+    assert!(
+        services_v1(operator)
+            .await
+            .unwrap()
+            .contains(&"sluice.agent.v1.NodeService".into())
+    );
 
     for kind in ["node", "controller"] {
         let other = channel(&setup, address, kind);
         let mut client = NodeServiceClient::new(other.clone());
-        let denied = client.get_status(proto::GetStatusRequest {}).await.unwrap_err();
+        let denied = client
+            .get_status(proto::GetStatusRequest {})
+            .await
+            .unwrap_err();
         assert_eq!(denied.code(), Code::PermissionDenied);
         assert!(denied.message().contains("it is for operators"), "{denied}");
         let denied = services_v1(other.clone()).await.unwrap_err();
@@ -135,7 +145,10 @@ async fn operators_may_and_others_may_not() {
 
     // What is for the container runtime is not there at all.
     let mut cni = CniServiceClient::new(channel(&setup, address, "operator"));
-    let missing = cni.del_pod(proto::DelPodRequest::default()).await.unwrap_err();
+    let missing = cni
+        .del_pod(proto::DelPodRequest::default())
+        .await
+        .unwrap_err();
     assert_eq!(missing.code(), Code::Unimplemented);
 }
 
@@ -174,7 +187,10 @@ impl ServerCertVerifier for Anybody {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ECDSA_NISTP256_SHA256, SignatureScheme::ED25519]
+        vec![
+            SignatureScheme::ECDSA_NISTP256_SHA256,
+            SignatureScheme::ED25519,
+        ]
     }
 }
 
@@ -194,7 +210,9 @@ async fn without_a_certificate_there_is_no_connection() {
     config.alpn_protocols = vec![b"h2".to_vec()];
     let tcp = TcpStream::connect(address).await.unwrap();
     let name = ServerName::from(address.ip());
-    let connected = TlsConnector::from(Arc::new(config)).connect(name, tcp).await;
+    let connected = TlsConnector::from(Arc::new(config))
+        .connect(name, tcp)
+        .await;
     // In TLS 1.3 the client believes to be done before the server has judged it.
     if let Ok(mut tls) = connected {
         let _ = tls.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
@@ -203,51 +221,88 @@ async fn without_a_certificate_there_is_no_connection() {
     }
 }
 
+/// Serves on the agent's socket.
+fn local(setup: &Setup, node: &Node) -> PathBuf {
+    let socket = setup.dir.path().join("run/agent.sock");
+    let incoming = unix::bind(&socket).unwrap();
+    let stop = CancellationToken::new();
+    serve::local(incoming, NoCni, service(node), node.capture.status(), stop).unwrap();
+    socket
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn root_has_everything_on_the_socket() {
+async fn root_finds_every_service_on_the_socket() {
     let setup = Setup::new();
     let (node, _controller) = agent(&setup).await;
-    let socket = setup.dir.path().join("run/agent.sock");
-    let status = node.capture.status();
-    serve::local(unix::bind(&socket).unwrap(), NoCni, service(&node), status, CancellationToken::new()).unwrap();
+    let channel = dial(&local(&setup, &node));
 
-    let channel = dial(&socket);
     let listed = services_v1(channel.clone()).await.unwrap();
     for service in ["sluice.agent.v1.NodeService", "sluice.agent.v1.CniService"] {
         assert!(listed.contains(&service.into()), "{listed:?}");
     }
     assert_eq!(services_v1alpha(channel.clone()).await.unwrap(), listed);
-    assert_eq!(health(channel.clone(), "").await.unwrap(), ServingStatus::Serving);
+    assert_eq!(
+        health(channel.clone(), "").await.unwrap(),
+        ServingStatus::Serving
+    );
     // No proxy is known to this agent.
-    assert_eq!(health(channel.clone(), CAPTURE).await.unwrap(), ServingStatus::NotServing);
-    let mut cni = CniServiceClient::new(channel.clone());
+    assert_eq!(
+        health(channel.clone(), CAPTURE).await.unwrap(),
+        ServingStatus::NotServing
+    );
+    let mut cni = CniServiceClient::new(channel);
     cni.del_pod(proto::DelPodRequest::default()).await.unwrap();
+}
 
-    let mut client = NodeServiceClient::new(channel);
-    let pods = client.list_pods(proto::ListPodsRequest {}).await.unwrap().into_inner().pods;
+#[tokio::test(flavor = "multi_thread")]
+async fn the_node_service_speaks_of_pods_and_events() {
+    let setup = Setup::new();
+    let (node, _controller) = agent(&setup).await;
+    let mut client = NodeServiceClient::new(dial(&local(&setup, &node)));
+
+    let pods = client
+        .list_pods(proto::ListPodsRequest {})
+        .await
+        .unwrap()
+        .into_inner()
+        .pods;
     assert_eq!((pods.len(), pods[0].uid.as_str()), (1, "u1"));
-    let request = proto::ExplainPodRequest { pod: "no/such".into() };
-    assert_eq!(client.explain_pod(request).await.unwrap_err().code(), Code::NotFound);
-    let request = proto::ExplainPodRequest { pod: "default/pod-u1".into() };
-    let explained = client.explain_pod(request).await.unwrap().into_inner();
+    let ask = |pod: &str| proto::ExplainPodRequest { pod: pod.into() };
+    let missing = client.explain_pod(ask("no/such")).await.unwrap_err();
+    assert_eq!(missing.code(), Code::NotFound);
+    let explained = client
+        .explain_pod(ask("default/pod-u1"))
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(explained.pod.unwrap().uid, "u1");
 
-    let mut events = client.watch_events(proto::WatchEventsRequest {}).await.unwrap().into_inner();
-    drop(_controller);
-    node.capture.publish(sluice_agent::status::Event {
-        at: std::time::SystemTime::now(),
-        kind: sluice_agent::status::EventKind::Repair,
+    let watching = client.watch_events(proto::WatchEventsRequest {}).await;
+    let mut events = watching.unwrap().into_inner();
+    node.capture.publish(Event {
+        at: SystemTime::now(),
+        kind: EventKind::Repair,
         pod: None,
         message: "mended".into(),
     });
     assert_eq!(events.next().await.unwrap().unwrap().message, "mended");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_prints_what_the_service_says() {
+    let setup = Setup::new();
+    let (node, _controller) = agent(&setup).await;
+    let socket = local(&setup, &node);
 
     let text = cli::status(&socket, false).await.unwrap();
     assert!(text.contains("node-a") && text.contains("pod-u1"), "{text}");
-    let json: serde_json::Value =
-        serde_json::from_str(&cli::explain(&socket, "u1", true).await.unwrap()).unwrap();
+    let explained = cli::explain(&socket, "u1", true).await.unwrap();
+    let json: serde_json::Value = serde_json::from_str(&explained).unwrap();
     assert_eq!(json["pod"]["name"], "pod-u1");
-    let missing = cli::explain(&socket, "nobody", false).await.unwrap_err().to_string();
+    let missing = cli::explain(&socket, "nobody", false)
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(missing.contains("sluice-agent status"), "{missing}");
 }
 
@@ -261,98 +316,73 @@ async fn others_than_root_are_refused_on_the_socket() {
     }
     let setup = Setup::new();
     let node = setup.agent(vec!["https://127.0.0.1:9".into()]);
-    let socket = setup.dir.path().join("run/agent.sock");
-    let status = node.capture.status();
-    serve::local(unix::bind(&socket).unwrap(), NoCni, service(&node), status, CancellationToken::new()).unwrap();
-    assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
-    assert_eq!(fs::metadata(socket.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
+    let socket = local(&setup, &node);
+    assert_eq!(
+        fs::metadata(&socket).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    assert_eq!(
+        fs::metadata(socket.parent().unwrap())
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o777,
+        0o700
+    );
 
     // Doors open, so that only the credentials are left to stop the caller.
-    for (path, mode) in [(setup.dir.path(), 0o755), (socket.parent().unwrap(), 0o755), (&socket, 0o666)] {
+    for (path, mode) in [
+        (setup.dir.path(), 0o755),
+        (socket.parent().unwrap(), 0o755),
+        (&socket, 0o666),
+    ] {
         fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
     }
     let myself = setup.dir.path().join("test-binary");
     fs::copy(std::env::current_exe().unwrap(), &myself).unwrap();
-    #[expect(clippy::disallowed_methods, reason = "another user needs another process")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "another user needs another process"
+    )]
     let mut command = Command::new(myself);
     command
-        .args(["--exact", "services::others_than_root_are_refused_on_the_socket", "--nocapture"])
+        .args([
+            "--exact",
+            "services::others_than_root_are_refused_on_the_socket",
+            "--nocapture",
+        ])
         .env(AS_NOBODY, &socket)
         .current_dir("/")
         .uid(65_534)
         .gid(65_534);
-    let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+    let output = tokio::task::spawn_blocking(move || command.output())
+        .await
+        .unwrap()
+        .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && said.contains("1 passed"), "{output:?}");
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{output:?}"
+    );
 }
 
 async fn call_as_nobody(socket: &Path) {
     let channel = dial(socket);
     let mut node = NodeServiceClient::new(channel.clone());
-    let denied = node.get_status(proto::GetStatusRequest {}).await.unwrap_err();
+    let denied = node
+        .get_status(proto::GetStatusRequest {})
+        .await
+        .unwrap_err();
     assert_eq!(denied.code(), Code::PermissionDenied);
     assert!(denied.message().contains("65534"), "{denied}");
     let mut cni = CniServiceClient::new(channel.clone());
-    let denied = cni.del_pod(proto::DelPodRequest::default()).await.unwrap_err();
+    let denied = cni
+        .del_pod(proto::DelPodRequest::default())
+        .await
+        .unwrap_err();
     assert_eq!(denied.code(), Code::PermissionDenied);
-    assert_eq!(services_v1(channel).await.unwrap_err().code(), Code::PermissionDenied);
-}
-
-fn dial(socket: &Path) -> Channel {
-    let path = socket.to_owned();
-    let connector = service_fn(move |_: Uri| {
-        let path = path.clone();
-        async move { UnixStream::connect(path).await.map(TokioIo::new) }
-    });
-    Endpoint::from_static("http://agent")
-        .timeout(Duration::from_secs(10))
-        .connect_with_connector_lazy(connector)
-}
-
-async fn health(channel: Channel, service: &str) -> Result<ServingStatus, Status> {
-    let request = HealthCheckRequest {
-        service: service.into(),
-    };
-    let answer = HealthClient::new(channel).check(request).await?;
-    Ok(answer.into_inner().status())
-}
-
-async fn services_v1(channel: Channel) -> Result<Vec<String>, Status> {
-    use v1::{
-        ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
-        server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
-    };
-    let request = ServerReflectionRequest {
-        host: String::new(),
-        message_request: Some(MessageRequest::ListServices(String::new())),
-    };
-    let asked = tokio_stream::once(request);
-    let mut answers =
-        ServerReflectionClient::new(channel).server_reflection_info(asked).await?.into_inner();
-    match answers.next().await.unwrap()?.message_response {
-        Some(MessageResponse::ListServicesResponse(list)) => {
-            Ok(list.service.into_iter().map(|service| service.name).collect())
-        }
-        other => panic!("{other:?}"),
-    }
-}
-
-async fn services_v1alpha(channel: Channel) -> Result<Vec<String>, Status> {
-    use v1alpha::{
-        ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
-        server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
-    };
-    let request = ServerReflectionRequest {
-        host: String::new(),
-        message_request: Some(MessageRequest::ListServices(String::new())),
-    };
-    let asked = tokio_stream::once(request);
-    let mut answers =
-        ServerReflectionClient::new(channel).server_reflection_info(asked).await?.into_inner();
-    match answers.next().await.unwrap()?.message_response {
-        Some(MessageResponse::ListServicesResponse(list)) => {
-            Ok(list.service.into_iter().map(|service| service.name).collect())
-        }
-        other => panic!("{other:?}"),
-    }
+    assert_eq!(
+        services_v1(channel).await.unwrap_err().code(),
+        Code::PermissionDenied
+    );
 }

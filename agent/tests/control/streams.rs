@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use sluice_agent::{control::resolve::{Resolution, ResolveError}, desired::Origin};
+use sluice_agent::{
+    control::resolve::{Resolution, ResolveError},
+    desired::Origin,
+};
 use sluice_proto::capture::v1::{
     PodState, RejectionReason, SnapshotPart, stream_capture_state_response::Batch,
 };
@@ -16,11 +19,15 @@ use crate::{
 #[tokio::test(flavor = "multi_thread")]
 async fn follows_and_answers_once_the_state_is_on_disk() {
     let setup = Setup::new();
-    let mut controller = FakeController::start(setup.identity("controller", "c0"), Mood::Serving).await;
+    let mut controller =
+        FakeController::start(setup.identity("controller", "c0"), Mood::Serving).await;
     let node = setup.agent(vec![controller.endpoint()]);
 
     let mut stream = controller.stream().await;
-    assert_eq!((stream.node.as_str(), stream.hello.node_name.as_str()), ("node-a", "node-a"));
+    assert_eq!(
+        (stream.node.as_str(), stream.hello.node_name.as_str()),
+        ("node-a", "node-a")
+    );
     assert_eq!(stream.hello.newest, None);
     stream.send("s", 5, snapshot(&["u1"], 1)).await;
     let stored = stream.stored().await;
@@ -37,7 +44,8 @@ async fn follows_and_answers_once_the_state_is_on_disk() {
 #[tokio::test(flavor = "multi_thread")]
 async fn status_is_sent_in_full_after_a_reconnect_and_then_by_change() {
     let setup = Setup::new();
-    let mut controller = FakeController::start(setup.identity("controller", "c0"), Mood::Serving).await;
+    let mut controller =
+        FakeController::start(setup.identity("controller", "c0"), Mood::Serving).await;
     let _node = setup.agent(vec![controller.endpoint()]);
 
     let mut stream = controller.stream().await;
@@ -69,7 +77,8 @@ async fn status_is_sent_in_full_after_a_reconnect_and_then_by_change() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_older_state_is_refused_also_after_a_restart() {
     let setup = Setup::new();
-    let mut controller = FakeController::start(setup.identity("controller", "c0"), Mood::Serving).await;
+    let mut controller =
+        FakeController::start(setup.identity("controller", "c0"), Mood::Serving).await;
     let node = setup.agent(vec![controller.endpoint()]);
     let mut stream = controller.stream().await;
     stream.send("s", 5, snapshot(&["u1"], 1)).await;
@@ -95,7 +104,8 @@ async fn an_older_state_is_refused_also_after_a_restart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_whole_does_not_count() {
     let setup = Setup::new();
-    let mut controller = FakeController::start(setup.identity("controller", "c0"), Mood::Serving).await;
+    let mut controller =
+        FakeController::start(setup.identity("controller", "c0"), Mood::Serving).await;
     let node = setup.agent(vec![controller.endpoint()]);
     let mut stream = controller.stream().await;
     stream.send("s", 5, snapshot(&["u1"], 1)).await;
@@ -126,7 +136,8 @@ async fn what_is_not_whole_does_not_count() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_read_is_refused_and_survived() {
     let setup = Setup::new();
-    let mut controller = FakeController::start(setup.identity("controller", "c0"), Mood::Serving).await;
+    let mut controller =
+        FakeController::start(setup.identity("controller", "c0"), Mood::Serving).await;
     let node = setup.agent(vec![controller.endpoint()]);
     let mut stream = controller.stream().await;
     stream.send("s", 5, snapshot(&["u1"], 1)).await;
@@ -189,7 +200,8 @@ async fn only_a_controller_is_followed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_that_changes_costs_no_stream() {
     let setup = Setup::new();
-    let mut controller = FakeController::start(setup.identity("controller", "c0"), Mood::Serving).await;
+    let mut controller =
+        FakeController::start(setup.identity("controller", "c0"), Mood::Serving).await;
     let _node = setup.agent(vec![controller.endpoint()]);
     let mut stream = controller.stream().await;
     stream.send("s", 5, snapshot(&["u1"], 1)).await;
@@ -203,17 +215,24 @@ async fn a_certificate_that_changes_costs_no_stream() {
 #[tokio::test(flavor = "multi_thread")]
 async fn single_pods_are_asked_about_beside_the_stream() {
     let setup = Setup::new();
-    let mut controller = FakeController::start(setup.identity("controller", "c0"), Mood::Serving).await;
+    let mut controller =
+        FakeController::start(setup.identity("controller", "c0"), Mood::Serving).await;
     let node = setup.agent(vec![controller.endpoint()]);
     let _stream = controller.stream().await;
     let resolver = node.control.resolver();
-    let ask = async |uid| resolver.resolve(uid, "default", "x", Duration::from_secs(5)).await;
+    let ask = async |uid| {
+        resolver
+            .resolve(uid, "default", "x", Duration::from_secs(5))
+            .await
+    };
     assert!(matches!(ask("u1").await.unwrap(), Resolution::Enrolled(_)));
     assert_eq!(ask("u7").await.unwrap(), Resolution::NotKnown);
     assert!(ask("bad").await.is_err());
 
     let alone = setup.agent(vec!["https://127.0.0.1:9".into()]);
     let resolver = alone.control.resolver();
-    let unanswered = resolver.resolve("u1", "default", "x", Duration::from_secs(5)).await;
+    let unanswered = resolver
+        .resolve("u1", "default", "x", Duration::from_secs(5))
+        .await;
     assert!(matches!(unanswered, Err(ResolveError::NotConnected)));
 }

@@ -32,7 +32,11 @@ pub fn run(table: &mut Table) {
     table.row(
         &format!("steered stream with {FULL} pods enrolled against 1"),
         format!("{:.1} Gbit/s", full.gigabits),
-        format!("{:.1} Gbit/s: {:.0} %", one.gigabits, full.gigabits / one.gigabits * 100.0),
+        format!(
+            "{:.1} Gbit/s: {:.0} %",
+            one.gigabits,
+            full.gigabits / one.gigabits * 100.0
+        ),
         "the same",
     );
 }

@@ -28,7 +28,7 @@ pub fn run(table: &mut Table, out: &Path) {
     let empty = compile(out, "empty", "int main(void) { return 0; }");
     let mut lab = Lab::one_node();
     lab.add_pod(PodSpec::new("s1", "na", 50, "shop"));
-    let shim = programs::find("sluice-cni");
+    let shim = programs::directory_of("sluice-cni").join("sluice-cni");
     let programs = [empty, PathBuf::from("/usr/lib/cni/portmap"), shim.clone()];
     let input = out.join("add.json");
     fs::write(&input, request(&lab)).expect("write the shim's input");
@@ -53,9 +53,24 @@ pub fn run(table: &mut Table, out: &Path) {
 fn report(table: &mut Table, empty: &Samples, portmap: &Samples, ours: &Samples) {
     type Column = fn(&Samples) -> f64;
     let rows: [(&str, &str, Column, &str); 3] = [
-        ("shim, CPU of the whole process, ADD captured", "ms", |s| median(&s.cpu) / 1e3, "≤ 1.5 ms"),
-        ("shim, wall time of the same", "ms", |s| median(&s.wall) / 1e3, ""),
-        ("shim, peak memory", "MB", |s| median(&s.peak) / 1024.0, "≤ 4 MB"),
+        (
+            "shim, CPU of the whole process, ADD captured",
+            "ms",
+            |s| median(&s.cpu) / 1e3,
+            "≤ 1.5 ms",
+        ),
+        (
+            "shim, wall time of the same",
+            "ms",
+            |s| median(&s.wall) / 1e3,
+            "",
+        ),
+        (
+            "shim, peak memory",
+            "MB",
+            |s| median(&s.peak) / 1024.0,
+            "≤ 4 MB",
+        ),
     ];
     for (what, unit, column, budget) in rows {
         let (empty, portmap, ours) = (column(empty), column(portmap), column(ours));
@@ -120,9 +135,14 @@ fn request(lab: &Lab) -> String {
 fn compile(out: &Path, name: &str, source: &str) -> PathBuf {
     let file = out.join(name).with_extension("c");
     fs::write(&file, source).expect("write a C source");
-    let program = fs::canonicalize(out).expect("target/bench exists").join(name);
+    let program = fs::canonicalize(out)
+        .expect("target/bench exists")
+        .join(name);
     let mut compiler = command::bounded("cc");
-    compiler.args(["-O2", "-static", "-o"]).arg(&program).arg(&file);
+    compiler
+        .args(["-O2", "-static", "-o"])
+        .arg(&program)
+        .arg(&file);
     command::stdout("cc", &compiler.output().expect("run cc"));
     program
 }

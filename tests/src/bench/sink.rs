@@ -22,7 +22,9 @@ pub struct Sink;
 impl Sink {
     pub fn start(netns: &Netns) -> Self {
         for port in [15001, 15006, 15008, PLAIN] {
-            let listener = netns.enter(|| listen(port)).expect("listen in the proxy's namespace");
+            let listener = netns
+                .enter(|| listen(port))
+                .expect("listen in the proxy's namespace");
             thread::spawn(move || serve(&listener));
         }
         Self

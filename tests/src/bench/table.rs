@@ -10,7 +10,8 @@ impl Table {
     /// Adds a row, and says it at once.
     pub fn row(&mut self, what: &str, measured: String, compared: String, budget: &str) {
         println!("bench: {what}: {measured} | {compared} | {budget}");
-        self.0.push([what.into(), measured, compared, budget.into()]);
+        self.0
+            .push([what.into(), measured, compared, budget.into()]);
     }
 }
 

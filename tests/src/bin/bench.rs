@@ -1,16 +1,29 @@
 //! `make bench`: the budgets of the design, measured side by side in one run.
+//! `bench shim pods path` runs the named parts only.
+#![expect(
+    clippy::expect_used,
+    reason = "a benchmark that cannot run says so and ends"
+)]
 
-use std::{fs, path::Path};
+use std::{env, fs, path::Path};
 
-use sluice_tests::bench::{self, table::Table};
+use sluice_tests::bench::{path, pods, shim, table::Table};
 
 fn main() {
+    let named: Vec<String> = env::args().skip(1).collect();
+    let wanted = |part: &str| named.is_empty() || named.iter().any(|name| name == part);
     let out = Path::new("target/bench");
     fs::create_dir_all(out).expect("make target/bench");
     let mut table = Table::default();
-    bench::shim::run(&mut table, out);
-    bench::pods::run(&mut table);
-    bench::path::run(&mut table);
+    if wanted("shim") {
+        shim::run(&mut table, out);
+    }
+    if wanted("pods") {
+        pods::run(&mut table);
+    }
+    if wanted("path") {
+        path::run(&mut table);
+    }
     let text = table.to_string();
     println!("\n{text}");
     let file = out.join("bench.md");

@@ -1,11 +1,6 @@
 //! The agent of a node.
 
-use std::{
-    io::{Read as _, Write as _},
-    net::{IpAddr, TcpStream},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use sluice_proto::agent::v1::{
     GetStatusRequest, GetStatusResponse, ListPodsRequest, Pod, ResyncRequest,
@@ -15,7 +10,7 @@ use sluice_proto::agent::v1::{
 use super::{
     Lab, command,
     controller::{PORT, log_filter, program},
-    lan,
+    http, lan,
     netns::Netns,
     process::Process,
     rpc, wait,
@@ -125,16 +120,7 @@ impl Lab {
 
     /// The agent's metrics, as a collector reads them.
     pub fn metrics(&self, node: &str) -> String {
-        self.ns(node).enter(|| {
-            let mut stream = TcpStream::connect(("127.0.0.1", METRICS)).expect("the metrics port");
-            stream.set_read_timeout(Some(START)).expect("set a timeout");
-            stream
-                .write_all(b"GET /metrics HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n")
-                .expect("ask for metrics");
-            let mut text = String::new();
-            stream.read_to_string(&mut text).expect("read metrics");
-            text
-        })
+        http::get(self.ns(node), METRICS, "/metrics").expect("the agent's metrics")
     }
 }
 
@@ -142,7 +128,11 @@ impl Agent {
     /// Starts it, again, with the same flags, and waits until it answers.
     pub fn start(&mut self) {
         self.launch();
-        wait::value("the agent's socket", START, || self.status().map(|_| ()));
+        wait::value("the agent's socket", START, || {
+            let ended = self.process.as_mut().and_then(Process::has_ended);
+            assert!(ended.is_none(), "the agent ended: {}", self.log());
+            self.status().map(|_| ())
+        });
     }
 
     /// Starts it without waiting.

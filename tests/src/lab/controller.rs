@@ -2,11 +2,12 @@
 
 use std::{process::Command, time::Duration};
 
-use super::{Lab, process::Process, programs};
+use super::{Lab, http, process::Process, programs, wait};
 
 /// Its port for agents and operators.
 pub const PORT: u16 = 15010;
-const METRICS: &str = "0.0.0.0:15013";
+const METRICS: u16 = 15013;
+const START: Duration = Duration::from_secs(10);
 
 /// A running controller.
 #[derive(Debug)]
@@ -15,7 +16,7 @@ pub struct Controller {
 }
 
 impl Lab {
-    /// Starts the controller, and waits until it listens.
+    /// Starts the controller, and waits until it is ready.
     pub fn start_controller(&mut self) {
         let files = self.certificate("controller", "lab");
         let mut command = program("sluice-controller");
@@ -23,7 +24,7 @@ impl Lab {
             .arg("--directory")
             .arg(self.folder.path())
             .args(["--listen", &format!("0.0.0.0:{PORT}")])
-            .args(["--metrics-listen", METRICS])
+            .args(["--metrics-listen", &format!("0.0.0.0:{METRICS}")])
             .arg("--tls-cert")
             .arg(files.cert)
             .arg("--tls-key")
@@ -37,16 +38,18 @@ impl Lab {
         let log = self.log("controller");
         let process = Process::start(&self.control, "controller", command, &log);
         self.controller = Some(Controller { process });
-        let listening = super::wait::until(Duration::from_secs(10), || {
-            let ports = self.control.run("ss", &["-Hlnt"]);
-            ports.contains(&format!(":{PORT} "))
+        wait::value("the controller to be ready", START, || {
+            let ended = self.controller_mut().process.has_ended();
+            assert!(
+                ended.is_none(),
+                "the controller ended: {}",
+                self.controller_mut().process.log()
+            );
+            match http::get(&self.control, METRICS, "/readyz") {
+                Ok(answer) if answer.starts_with("HTTP/1.1 200") => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
         });
-        let ended = self.controller_mut().process.has_ended();
-        assert!(
-            listening && ended.is_none(),
-            "the controller does not listen; it said:\n{}",
-            self.controller_mut().process.log()
-        );
     }
 
     /// Ends the controller.

@@ -25,6 +25,8 @@ pub struct Node {
     /// Settings of our shim in the network configuration, besides its type
     /// and its files.
     pub shim: serde_json::Map<String, serde_json::Value>,
+    /// cniVersion of the network configuration.
+    pub cni_version: String,
 }
 
 /// The name of the node with an index.
@@ -45,6 +47,7 @@ impl Node {
             netns,
             dir: dir.into(),
             shim: serde_json::Map::new(),
+            cni_version: "1.0.0".into(),
         }
     }
 
@@ -91,7 +94,7 @@ impl Node {
             path.push(programs::directory_of("sluice-cni"));
         }
         cni::Chain {
-            version: "1.0.0".into(),
+            version: self.cni_version.clone(),
             name: "lab".into(),
             plugins,
             path,

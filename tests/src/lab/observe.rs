@@ -77,12 +77,24 @@ impl Snapshot {
         self.0.get(name).map_or("", String::as_str)
     }
 
-    /// The same without interface indexes, for comparing with a link that was
-    /// made anew.
+    /// The same without interface indexes and with packet filter tables by
+    /// name, for comparing with objects that were made anew.
     pub fn without_indexes(mut self) -> Self {
-        for name in ["links", "addresses"] {
+        if let Some(text) = self.0.get_mut("nft") {
+            let mut tables: Vec<&str> = text.split_inclusive("\n}\n").collect();
+            tables.sort_unstable();
+            *text = tables.concat();
+        }
+        // The kernel derives these, and not always again.
+        if let Some(text) = self.0.get_mut("routes6") {
+            let kept = text.split_inclusive('\n');
+            *text = kept.filter(|line| !line.starts_with("anycast")).collect();
+        }
+        for name in ["links", "addresses", "qdiscs"] {
             if let Some(text) = self.0.get_mut(name) {
-                *text = text.lines().map(without_index).collect();
+                let mut lines: Vec<String> = text.lines().map(without_index).collect();
+                lines.sort_unstable();
+                *text = lines.concat();
             }
         }
         self

@@ -100,7 +100,7 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
         if thread::panicking() {
-            eprintln!("--- last words of {}\n{}", self.name, tail(&self.log(), 60));
+            eprintln!("--- last words of {}\n{}", self.name, tail(&self.log(), 25));
         }
     }
 }

@@ -13,7 +13,12 @@ use crate::{
     workloads::{Service, Workload, Workloads},
 };
 
-use super::{Lab, process::tail};
+use super::{
+    APP, Lab,
+    client::{Call, CallError},
+    process::tail,
+    wait,
+};
 
 /// A connection is logged this soon after its end.
 const LOGGED: Duration = Duration::from_secs(1);
@@ -43,19 +48,45 @@ impl Proxy {
         self.process.connections()
     }
 
-    /// Whether it logs, within a second, a connection of a pod of its node to
-    /// what the pod dialled. A real ztunnel does not log service addresses, but
-    /// the service.
-    pub fn saw_outbound(&self, source: IpAddr, dialled: SocketAddr, encrypted: bool) -> bool {
-        let found = self.process.wait_connection(LOGGED, |connection| {
+    /// How much it has logged so far, for looking at what comes after.
+    pub fn mark(&self) -> usize {
+        self.connections().len()
+    }
+
+    /// Whether it logs, within a second and after `mark`, a connection of a pod
+    /// of its node to what the pod dialled. A real ztunnel does not log service
+    /// addresses, but the service.
+    pub fn saw_outbound(
+        &self,
+        mark: usize,
+        source: IpAddr,
+        dialled: SocketAddr,
+        encrypted: bool,
+    ) -> bool {
+        self.saw(mark, |connection| {
             let same = connection.dst == dialled;
             let service = self.is_real() && connection.service.is_some();
             connection.direction == Direction::Outbound
                 && connection.src.ip() == source
                 && (same || service)
                 && connection.encrypted == encrypted
-        });
-        found.is_some()
+        })
+    }
+
+    /// Whether it logs, within a second and after `mark`, a connection from
+    /// `source` to a pod of its node.
+    pub fn saw_inbound(&self, mark: usize, source: IpAddr, pod: IpAddr, encrypted: bool) -> bool {
+        self.saw(mark, |connection| {
+            let to = connection.target.unwrap_or(connection.dst).ip();
+            connection.direction != Direction::Outbound
+                && connection.src.ip() == source
+                && to == pod
+                && connection.encrypted == encrypted
+        })
+    }
+
+    fn saw(&self, mark: usize, wanted: impl Fn(&ConnectionLog) -> bool) -> bool {
+        wait::until(LOGGED, || self.connections().iter().skip(mark).any(&wanted))
     }
 
     /// SIGKILL.
@@ -86,6 +117,26 @@ impl Lab {
             .proxy
             .as_mut()
             .unwrap_or_else(|| panic!("no proxy runs on {node}"))
+    }
+
+    /// Whether a pod's call to another goes through its node's proxy. Panics if
+    /// the call is not answered.
+    #[track_caller]
+    pub fn through_proxy(&self, from: &str, to: &str) -> bool {
+        let seen = self.try_through_proxy(from, to);
+        seen.unwrap_or_else(|error| panic!("{from} -> {to}: {error:?}"))
+    }
+
+    /// The same, while a call may also fail.
+    pub fn try_through_proxy(&self, from: &str, to: &str) -> Result<bool, CallError> {
+        let (from, to) = (self.pod(from), self.pod(to));
+        let proxy = self.proxy(&from.spec.node);
+        let mark = proxy.mark();
+        Call::to(to.ip4, APP).hello(&from.netns, "through-the-proxy")?;
+        let source = IpAddr::from(from.ip4);
+        Ok(proxy.saw(mark, |connection| {
+            connection.direction == Direction::Outbound && connection.src.ip() == source
+        }))
     }
 
     /// Starts the proxy of a node in its pod, and waits until it listens.
@@ -129,7 +180,10 @@ impl Lab {
 
     /// Writes what proxies know of the mesh.
     pub fn write_workloads(&self) {
-        let mut all = Workloads::default();
+        let mut all = Workloads {
+            policies: self.policies.clone(),
+            ..Workloads::default()
+        };
         let two = self.nodes.len() == 2;
         if two {
             let (v4, v6) = (self.v4(), self.v6());

@@ -172,6 +172,24 @@ impl Lab {
 }
 
 impl Addresses {
+    /// The address of a pod of the table.
+    pub fn of(&self, pod: &str) -> IpAddr {
+        match pod {
+            "a1" => self.a1,
+            "a2" => self.a2,
+            "u1" => self.u1,
+            "b1" => self.b1,
+            other => panic!("no pod {other} in the table"),
+        }
+    }
+
+    /// The pod that a service address leads to; a pod's own is itself.
+    pub fn behind(&self, address: IpAddr) -> IpAddr {
+        let services = self.services();
+        let service = services.iter().find(|service| service.vip == address);
+        service.map_or(address, |service| service.endpoint)
+    }
+
     pub fn services(&self) -> Vec<Service> {
         vec![
             Service {

@@ -1,6 +1,6 @@
 //! Removes what a killed test run has left.
 
-use std::{fs, path::Path, sync::Once};
+use std::{env, fs, path::Path, sync::Once};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -9,22 +9,43 @@ use nix::{
 
 use super::command::{self, Bounded as _};
 
+const DIRECTORY: &str = "sluice-lab-";
+
 static ONCE: Once = Once::new();
 
-/// Deletes namespaces of labs whose test process is gone, after ending the
-/// processes inside.
+/// Deletes namespaces and directories of labs whose test process is gone, after
+/// ending the processes inside.
 pub fn once() {
     ONCE.call_once(|| {
-        let Ok(entries) = fs::read_dir("/run/netns") else {
-            return;
-        };
-        for entry in entries.flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if owner(&name).is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+        for name in names(Path::new("/run/netns")) {
+            if is_abandoned(&name) {
                 remove(&name);
             }
         }
+        let directories = env::temp_dir();
+        for name in names(&directories) {
+            if name.strip_prefix(DIRECTORY).is_some_and(is_abandoned) {
+                // Somebody else may be sweeping, too.
+                let _ = fs::remove_dir_all(directories.join(&name));
+            }
+        }
     });
+}
+
+/// How the directory of the lab `id` begins.
+pub fn directory_prefix(id: &str) -> String {
+    format!("{DIRECTORY}{id}-")
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect()
+}
+
+fn is_abandoned(name: &str) -> bool {
+    owner(name).is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists())
 }
 
 /// The test process that made the namespace `sl<pid>x<number>-<name>`.

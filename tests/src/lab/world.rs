@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use sluice_proto::capture::v1::PodState;
 
+use crate::workloads::Policy;
+
 use super::{
     Lab,
     knobs::Knobs,
@@ -47,19 +49,31 @@ impl Lab {
         for node in &self.nodes {
             wait::value("duplicate address detection", UP, || {
                 let tentative = node.netns.run("ip", &["-o", "addr", "show", "tentative"]);
-                if tentative.is_empty() { Ok(()) } else { Err(tentative) }
+                if tentative.is_empty() {
+                    Ok(())
+                } else {
+                    Err(tentative)
+                }
             });
         }
     }
 
     /// One node with the captured pods `a1` and `a2`, and `u1` that is not.
     pub fn one_node() -> Self {
+        Self::one_node_with(&[], Vec::new())
+    }
+
+    /// The same, with further flags of the agent and policies of the mesh.
+    pub fn one_node_with(flags: &[&str], policies: Vec<Policy>) -> Self {
         let mut lab = Self::new(1);
+        lab.policies = policies;
         for pod in lab.table_pods().into_iter().filter(|pod| pod.node == "na") {
             lab.pod_before(pod);
         }
         lab.enrol();
-        lab.start_all();
+        lab.start_controller();
+        lab.start_agent("na", flags);
+        lab.add_proxy("na");
         lab.wait_captured(&["a1", "a2"]);
         lab
     }

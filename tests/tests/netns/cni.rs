@@ -26,14 +26,10 @@ fn refused(lab: &mut Lab, spec: PodSpec) -> CniError {
     error
 }
 
-/// Whether the proxy saw this pod call `ext`-like `u1` just now.
+/// Whether the proxy sees this pod's calls.
+#[track_caller]
 fn goes_through_the_proxy(lab: &Lab, name: &str) -> bool {
-    let to = lab.pod("u1").ip4;
-    let answer = lab.hello(name, to, 8080, "first-call");
-    assert!(answer.is_ok(), "{name}: {answer:?}");
-    let from = lab.pod(name).ip4;
-    lab.proxy("na")
-        .saw_outbound(from.into(), (to, 8080).into(), false)
+    lab.through_proxy(name, "u1")
 }
 
 #[test]
@@ -144,7 +140,10 @@ fn add_waits_for_a_proxy_that_comes_in_time() {
     let answer = Call::to(to, 8080).hello(&pod, "first-call");
     assert!(answer.is_ok(), "{answer:?}");
     let from = lab.node("na").pod4(5);
-    assert!(lab.proxy("na").saw_outbound(from.into(), (to, 8080).into(), false));
+    assert!(
+        lab.proxy("na")
+            .saw_outbound(0, from.into(), (to, 8080).into(), false)
+    );
 }
 
 #[test]
@@ -276,4 +275,41 @@ fn a_node_comes_up_from_nothing() {
     lab.add_pod(PodSpec::new("u1", "na", 4, "plain"));
     lab.add_pod(in_shop("a5", 5));
     assert!(goes_through_the_proxy(&lab, "a5"));
+}
+
+#[test]
+fn every_version_of_the_specification_in_a_real_chain() {
+    let mut lab = Lab::one_node();
+    for (number, version) in ["0.3.0", "0.3.1", "0.4.0", "1.0.0"].into_iter().enumerate() {
+        lab.node_mut("na").cni_version = version.into();
+        let name = format!("a{}", 5 + number);
+        lab.add_pod(in_shop(&name, 5 + u8::try_from(number).unwrap()));
+        assert!(goes_through_the_proxy(&lab, &name), "{version}");
+        let pod = lab.pod(&name);
+        // CHECK is not there before 0.4.0.
+        if !version.starts_with("0.3") {
+            let checked = pod.chain.check(lab.ns("na"), &pod.attachment);
+            assert_eq!(checked, Ok(()), "{version}");
+        }
+        lab.remove_pod(&name);
+    }
+}
+
+#[test]
+fn del_can_be_repeated_and_needs_nothing() {
+    let mut lab = Lab::one_node();
+    lab.add_pod(in_shop("a5", 5));
+    let node = lab.ns("na").clone();
+    let pod = lab.pod("a5");
+    let (chain, mut attachment) = (pod.chain.clone(), pod.attachment.clone());
+    lab.remove_pod("a5");
+    assert_eq!(chain.del(&node, &attachment), Ok(()));
+    // The namespace is gone, and its path unknown.
+    attachment.netns = String::new();
+    assert_eq!(chain.del(&node, &attachment), Ok(()));
+    // What is not there cannot be checked.
+    let mut only_ours = chain;
+    only_ours.plugins = only_ours.plugins.split_off(1);
+    let error = only_ours.check(&node, &lab.pod("a1").attachment);
+    assert!(error.is_err(), "{error:?}");
 }

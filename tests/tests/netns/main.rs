@@ -10,12 +10,15 @@
 )]
 
 mod bad_input;
+mod callers;
 mod cni;
 mod converge;
 mod membership;
+mod policy;
 mod preflight;
 mod proxy;
 mod restarts;
+mod settings;
 mod tamper;
 mod traffic;
 mod untouched;

@@ -132,8 +132,10 @@ fn obstacles_are_refused_with_a_remedy_and_nothing_is_changed() {
                 problems.push(format!("{}: changed: {difference}", obstacle.up));
             }
         }
-        // Out of the way, it goes on by itself.
+        // Out of the way, it goes on: by itself with the next full look, which
+        // an operator can ask for.
         lab.ns(obstacle.at).sh(obstacle.down);
+        lab.agent("na").resync().expect("a full look");
         lab.wait_captured(&["a1", "a2"]);
         lab.agent_mut("na").stop();
         lab.cleanup_with_proxy("na");
@@ -156,6 +158,8 @@ fn a_pod_on_a_bridge_is_refused_and_the_others_are_captured() {
         pod.name()
     ));
     pod.ip("addr add 10.92.0.2/24 dev eth0\nlink set eth0 up\nroute add default via 10.92.0.1");
+    // The agent takes note of the node's new address.
+    std::thread::sleep(Duration::from_secs(1));
     let spec = PodSpec::new("bridged", "na", 77, "shop");
     let before = Snapshot::configuration(lab.ns("na"));
     lab.folder.pod(&PodDocument {

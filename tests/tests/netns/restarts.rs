@@ -128,11 +128,6 @@ fn an_empty_folder_read_half_way_releases_nobody() {
     std::thread::sleep(Duration::from_secs(2));
     let pod = lab.agent("na").pod("a1").unwrap().status.unwrap();
     assert!(pod.steered, "{pod:?}");
-    let to = lab.pod("u1").ip4;
-    assert!(lab.hello("a1", to, 8080, "x").is_ok());
-    assert!(
-        lab.proxy("na")
-            .saw_outbound(lab.pod("a1").ip4.into(), (to, 8080).into(), false)
-    );
+    assert!(lab.through_proxy("a1", "u1"));
     lab.enrol();
 }

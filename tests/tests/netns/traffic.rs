@@ -23,6 +23,7 @@ fn rows(lab: &Lab) -> Vec<Row> {
 #[track_caller]
 fn check(lab: &Lab, what: &str) {
     let wire = lab.record("na", "wire", "tcp");
+    let marks = Marks::of(lab);
     let rows = rows(lab);
     let mut problems: Vec<String> = rows.iter().filter_map(|row| row.problem(lab)).collect();
     let bytes = wire.bytes();
@@ -34,7 +35,7 @@ fn check(lab: &Lab, what: &str) {
         {
             problems.push(format!("{row}: in the clear on the wire"));
         }
-        problems.extend(unseen(lab, row));
+        problems.extend(marks.unseen(lab, row));
     }
     assert!(
         problems.is_empty(),
@@ -48,17 +49,39 @@ fn check(lab: &Lab, what: &str) {
     assert!(wire.packets("tcp port 15008") > 0, "nothing on port 15008");
 }
 
-/// What the source's proxy ought to have logged of a row and has not.
-fn unseen(lab: &Lab, row: &Row) -> Option<String> {
-    let pod = lab.pod(row.from);
-    let source = if row.to.is_ipv4() {
-        pod.ip4.into()
-    } else {
-        pod.ip6.into()
-    };
-    let proxy = lab.proxy(&pod.spec.node);
-    (!proxy.saw_outbound(source, row.to, true))
-        .then(|| format!("{row}: not in the log of the proxy of {}", pod.spec.node))
+/// Where the proxies' logs were before the rows.
+struct Marks {
+    na: usize,
+    nb: usize,
+}
+
+impl Marks {
+    fn of(lab: &Lab) -> Self {
+        let [na, nb] = ["na", "nb"].map(|node| lab.proxy(node).mark());
+        Self { na, nb }
+    }
+
+    /// What the proxies of source and destination ought to have logged of a row
+    /// and have not.
+    fn unseen(&self, lab: &Lab, row: &Row) -> Option<String> {
+        let addresses = if row.to.is_ipv4() { lab.v4() } else { lab.v6() };
+        let source = addresses.of(row.from);
+        let pod = addresses.behind(row.to.ip());
+        let at = |address| {
+            if address == addresses.b1 {
+                (lab.proxy("nb"), self.nb)
+            } else {
+                (lab.proxy("na"), self.na)
+            }
+        };
+        let (proxy, mark) = at(source);
+        if !proxy.saw_outbound(mark, source, row.to, true) {
+            return Some(format!("{row}: not in the log of the source's proxy"));
+        }
+        let (proxy, mark) = at(pod);
+        (!proxy.saw_inbound(mark, source, pod, true))
+            .then(|| format!("{row}: not in the log of the destination's proxy"))
+    }
 }
 
 fn table(rp_filter: u8, form: Form, policies: &[(Forward, bool)]) {

@@ -63,7 +63,8 @@ impl Kernel {
     fn look(&mut self, node: &Node) -> Result<(Picture, Plan, bool), KernelError> {
         let mut proxy = self.open_proxy(node)?;
         let settings = &self.settings;
-        let picture = observe::look(settings, node, &mut self.node, proxy.as_mut())?;
+        let there = proxy.as_mut();
+        let picture = observe::look(settings, self.resets, node, &mut self.node, there)?;
         let nobody = BTreeSet::new();
         let plan = observe::decide(settings, node, &picture, proxy.is_some(), &nobody);
         Ok((picture, plan, proxy.is_some()))

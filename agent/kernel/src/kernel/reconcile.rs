@@ -58,7 +58,8 @@ impl Kernel {
         let mut looks = 0;
         loop {
             looks += 1;
-            let picture = observe::look(&settings, node, &mut self.node, proxy.as_deref_mut())?;
+            let there = proxy.as_deref_mut();
+            let picture = observe::look(&settings, self.resets, node, &mut self.node, there)?;
             let plan = observe::decide(&settings, node, &picture, proxy.is_some(), &run.refused);
             let stuck = before.as_ref().is_some_and(|before| before.same(&plan));
             if plan.is_empty() || stuck || looks >= LOOKS {

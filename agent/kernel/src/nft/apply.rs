@@ -37,6 +37,16 @@ fn first(denied: &[Denied]) -> String {
 
 /// Makes all changes, or none.
 pub(crate) fn apply(client: &mut Client, changes: &[Change]) -> Result<(), NftError> {
+    transact(client, changes, Some(encode::batch(kind::BATCH_END)))
+}
+
+/// Whether the kernel would make all changes. Makes none: a transaction without
+/// an end is looked at and forgotten.
+pub(crate) fn check(client: &mut Client, changes: &[Change]) -> Result<(), NftError> {
+    transact(client, changes, None)
+}
+
+fn transact(client: &mut Client, changes: &[Change], end: Option<Request>) -> Result<(), NftError> {
     if changes.is_empty() {
         return Ok(());
     }
@@ -46,7 +56,7 @@ pub(crate) fn apply(client: &mut Client, changes: &[Change]) -> Result<(), NftEr
     if let Some(last) = requests.last_mut() {
         last.flags |= NLM_F_ACK;
     }
-    requests.push(encode::batch(kind::BATCH_END));
+    requests.extend(end);
 
     let mut denied = Vec::new();
     for refused in client.batch(&requests)? {

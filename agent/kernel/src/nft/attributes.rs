@@ -1,8 +1,8 @@
 //! Netlink attributes, written and read. Everything read is checked.
 //!
-//! The decoder of `netlink-packet-netfilter` takes time quadratic in the number
-//! of set elements and indexes into nested attributes unchecked, so what it has
-//! no types for (`fwd`, `tproxy`, `socket`…) and what it has is read here alike.
+//! Not with `netlink-packet-netfilter`: it has no types for much of what is used
+//! here (`fwd`, `tproxy`, `socket`…), its decoder takes time quadratic in the
+//! number of set elements, and it indexes into nested attributes unchecked.
 
 const HEADER: usize = 4;
 const NESTED: u16 = 0x8000;

@@ -97,6 +97,7 @@ impl Display for HookPoint {
         match self {
             Self::Ingress => f.write_str("ingress"),
             Self::Prerouting => f.write_str("prerouting"),
+            Self::Output => f.write_str("output"),
             Self::Postrouting => f.write_str("postrouting"),
             Self::Other(number) => write!(f, "{number}"),
         }

@@ -17,6 +17,8 @@ use crate::{
 
 /// Jumps that are followed; the kernel allows 16.
 const DEPTH: usize = 16;
+/// Families that we use, in one namespace or the other.
+const OURS: [Family; 4] = [Family::Inet, Family::Netdev, Family::Ipv4, Family::Ipv6];
 /// Flag of a table that does nothing.
 const DORMANT: u32 = 1;
 
@@ -35,7 +37,7 @@ pub(crate) fn claimed_tables(
 ) -> Result<Vec<Claimed>, ClientError> {
     let tables = observe::tables(client)?;
     let claimed = tables.into_iter().filter(|((family, name), table)| {
-        [Family::Inet, Family::Netdev].contains(family)
+        OURS.contains(family)
             && *name == settings.nft_table
             && table.comment != Some(owner(settings))
     });

@@ -69,6 +69,7 @@ pub(crate) enum ChainKind {
 pub(crate) enum HookPoint {
     Ingress,
     Prerouting,
+    Output,
     Postrouting,
     /// The kernel's number in the chain's family.
     Other(u32),
@@ -152,6 +153,17 @@ pub(crate) enum Expression {
         device: Register,
         address: Register,
         protocol: Protocol,
+    },
+    /// A copy of the packet; the packet itself goes on.
+    Duplicate {
+        address: Register,
+        device: Register,
+    },
+    /// Writes into the TCP header; its checksum stays right.
+    SetTransport {
+        offset: u32,
+        length: u32,
+        from: Register,
     },
     Tproxy {
         protocol: Protocol,

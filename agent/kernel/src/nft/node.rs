@@ -14,7 +14,10 @@ use super::{
         Ruleset, Set, Table, address_key,
     },
     owner,
-    statement::{End, Statements},
+    statement::{
+        End, Statements,
+        segment::{RST, SYN, URG},
+    },
 };
 use crate::{
     layout::PROXY_HOP_V6,
@@ -222,7 +225,8 @@ fn from_pod(settings: &Settings, facts: &NodeFacts<'_>) -> Vec<Rule> {
     never.chain(local).chain(proxy).chain(closed).collect()
 }
 
-/// Straight to the pod; HBONE of pods of this node back to the proxy.
+/// Straight to the pod; HBONE of pods of this node back to the proxy. What is
+/// made for pods only ([`super::reset`]) goes nowhere else.
 fn from_proxy(settings: &Settings, facts: &NodeFacts<'_>) -> Vec<Rule> {
     let hbone = settings.ports.hbone;
     let back = |rule: Statements, protocol| match facts.link_in {
@@ -248,7 +252,9 @@ fn from_proxy(settings: &Settings, facts: &NodeFacts<'_>) -> Vec<Rule> {
             .ether(protocol)
             .forward_by(protocol, "dev")
     });
-    hairpin.chain(pods).collect()
+    let for_pods_only =
+        [RST | URG, SYN | URG].map(|flags| Statements::default().tcp().with_flags(flags).drop());
+    hairpin.chain(pods).chain(for_pods_only).collect()
 }
 
 fn next_hop(settings: &Settings, protocol: Protocol) -> IpAddr {

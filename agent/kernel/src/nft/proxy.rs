@@ -1,5 +1,5 @@
-//! The table in the proxy's namespace: what comes over our links belongs to a
-//! socket of the proxy.
+//! The tables in the proxy's namespace: what comes over our links belongs to a
+//! socket of the proxy. What belongs to none: [`super::reset`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,16 +9,41 @@ use std::{
 use super::{
     model::{Chain, ChainKind, Family, Hook, HookPoint, Policy, Protocol, Rule, Ruleset, Table},
     node::protocols,
-    owner,
+    owner, reset,
+    reset::Resets,
     statement::{End, Statements},
 };
 use crate::model::Settings;
 
-const MANGLE: i32 = -150;
+pub(super) const MANGLE: i32 = -150;
 const STEERED: &str = "steered";
 
-/// The proxy namespace's table. `ipv6`: the kernel has IPv6.
-pub(crate) fn proxy_ruleset(settings: &Settings, ipv6: bool) -> Ruleset {
+/// What the proxy's rules depend on besides the settings.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ProxyFacts {
+    /// Index of the proxy's end of that link, while it is there.
+    pub(crate) link_out: Option<u32>,
+    pub(crate) resets: Resets,
+    /// The kernel has IPv6.
+    pub(crate) ipv6: bool,
+}
+
+/// The proxy namespace's tables.
+pub(crate) fn proxy_ruleset(settings: &Settings, facts: ProxyFacts) -> Ruleset {
+    let name = &settings.nft_table;
+    let taking = ((Family::Inet, name.clone()), taking(settings, facts.ipv6));
+    let resetting = protocols(facts.ipv6)
+        .filter(|protocol| facts.resets.of(*protocol))
+        .filter_map(|protocol| {
+            let table = reset::table(settings, protocol, facts.link_out?)?;
+            Some(((reset::family(protocol), name.clone()), table))
+        });
+    Ruleset {
+        tables: resetting.chain([taking]).collect(),
+    }
+}
+
+fn taking(settings: &Settings, ipv6: bool) -> Table {
     let links = [&settings.link_in, &settings.link_out];
     let arrivals = links
         .into_iter()
@@ -37,14 +62,10 @@ pub(crate) fn proxy_ruleset(settings: &Settings, ipv6: bool) -> Ruleset {
         hook: None,
         rules: steered(settings, ipv6),
     };
-    let table = Table {
+    Table {
         comment: Some(owner(settings)),
         chains: BTreeMap::from([("prerouting".into(), prerouting), (STEERED.into(), steered)]),
         ..Table::default()
-    };
-    let id = (Family::Inet, settings.nft_table.clone());
-    Ruleset {
-        tables: BTreeMap::from([(id, table)]),
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+pub(super) mod segment;
+
 use super::model::{
     Base, Expression, MetaKey, Operator, Protocol, Register, Rule, SocketKey, Verdict, address_key,
 };
@@ -112,12 +114,7 @@ impl Statements {
         let value = address_key(prefix);
         let mask = mask(length, value.len());
         self.load_address(end, Protocol::of(prefix), Register::ONE)
-            .and(Expression::Bitwise {
-                from: Register::ONE,
-                to: Register::ONE,
-                xor: vec![0; mask.len()],
-                mask,
-            })
+            .mask(mask)
             .equal(value)
     }
 
@@ -125,25 +122,33 @@ impl Statements {
     pub(super) fn destination_translated(self) -> Self {
         let bits = DESTINATION_TRANSLATED.to_ne_bytes();
         self.and(Expression::CtStatus { to: Register::ONE })
-            .and(Expression::Bitwise {
-                from: Register::ONE,
-                to: Register::ONE,
-                mask: bits.into(),
-                xor: vec![0; 4],
-            })
+            .mask(bits.into())
             .compare(Operator::NotEqual, vec![0; 4])
     }
 
     /// Packets of a connection of a transparent socket, listeners apart.
     pub(super) fn transparent_connection(self) -> Self {
-        let socket = |key| Expression::Socket {
-            key,
-            to: Register::ONE,
-        };
-        self.and(socket(SocketKey::Transparent))
-            .equal(vec![1])
-            .and(socket(SocketKey::Wildcard))
+        self.transparent()
+            .socket(SocketKey::Wildcard)
             .equal(vec![0])
+    }
+
+    /// Packets of a transparent socket, be it a listener, or of a connection
+    /// that is not there yet or not any more.
+    pub(super) fn transparent(self) -> Self {
+        self.socket(SocketKey::Transparent).equal(vec![1])
+    }
+
+    /// Packets that no socket but a listener is there for.
+    pub(super) fn listener(self) -> Self {
+        self.socket(SocketKey::Wildcard).equal(vec![1])
+    }
+
+    /// Packets whose mark has this value under the mask.
+    pub(super) fn marked(self, value: u32, mask: u32) -> Self {
+        self.meta(MetaKey::Mark)
+            .mask(mask.to_ne_bytes().into())
+            .equal((value & mask).to_ne_bytes().into())
     }
 
     /// Changes the bits of the mark that are in `mask`.
@@ -166,6 +171,17 @@ impl Statements {
         self.load(Register::ONE, link.to_ne_bytes().into())
             .load(Register::TWO, address_key(neighbour))
             .forward_by_registers(Protocol::of(neighbour))
+    }
+
+    /// A copy out of the link with this index, to the neighbour with this
+    /// address.
+    pub(super) fn duplicate(self, link: u32, neighbour: IpAddr) -> Rule {
+        self.load(Register::ONE, address_key(neighbour))
+            .load(Register::TWO, link.to_ne_bytes().into())
+            .done(Expression::Duplicate {
+                address: Register::ONE,
+                device: Register::TWO,
+            })
     }
 
     /// Out of the link that a map has for the destination, to the destination.
@@ -222,15 +238,28 @@ impl Statements {
         self.done(Expression::Verdict(Verdict::Jump(chain.into())))
     }
 
+    pub(super) fn goto(self, chain: &str) -> Rule {
+        self.done(Expression::Verdict(Verdict::Goto(chain.into())))
+    }
+
+    pub(super) fn back(self) -> Rule {
+        self.done(Expression::Verdict(Verdict::Return))
+    }
+
     pub(super) fn reject(self) -> Rule {
         self.done(Expression::RejectWithReset)
     }
 
-    fn done(self, last: Expression) -> Rule {
+    /// What there is so far, as a rule.
+    pub(super) fn rule(self) -> Rule {
         Rule {
-            expressions: self.and(last).0,
+            expressions: self.0,
             userdata: Vec::new(),
         }
+    }
+
+    fn done(self, last: Expression) -> Rule {
+        self.and(last).rule()
     }
 
     fn and(mut self, expression: Expression) -> Self {
@@ -248,13 +277,18 @@ impl Statements {
     }
 
     fn load_port(self, end: End) -> Self {
+        let offset = match end {
+            End::Source => 0,
+            End::Destination => 2,
+        };
+        self.load_transport(offset, 2)
+    }
+
+    fn load_transport(self, offset: u32, length: u32) -> Self {
         self.and(Expression::Payload {
             base: Base::Transport,
-            offset: match end {
-                End::Source => 0,
-                End::Destination => 2,
-            },
-            length: 2,
+            offset,
+            length,
             to: Register::ONE,
         })
     }
@@ -280,6 +314,21 @@ impl Statements {
             from: Register::ONE,
             to: None,
             negated,
+        })
+    }
+
+    fn socket(self, key: SocketKey) -> Self {
+        let to = Register::ONE;
+        self.and(Expression::Socket { key, to })
+    }
+
+    /// Keeps these bits of what was loaded.
+    fn mask(self, mask: Vec<u8>) -> Self {
+        self.and(Expression::Bitwise {
+            from: Register::ONE,
+            to: Register::ONE,
+            xor: vec![0; mask.len()],
+            mask,
         })
     }
 

@@ -6,6 +6,8 @@ use std::{
 use super::{
     model::Ruleset,
     node::{NodeFacts, node_ruleset},
+    proxy::ProxyFacts,
+    reset::Resets,
 };
 use crate::model::{Link, Pod, PodUid, Settings};
 
@@ -66,6 +68,18 @@ impl Facts {
             ipv6: self.ipv6,
         };
         node_ruleset(settings, &facts)
+    }
+}
+
+/// Everything, with our link of this index.
+fn at_proxy(link_out: u32) -> ProxyFacts {
+    ProxyFacts {
+        link_out: Some(link_out),
+        resets: Resets {
+            ipv4: true,
+            ipv6: true,
+        },
+        ipv6: true,
     }
 }
 

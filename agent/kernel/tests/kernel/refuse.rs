@@ -1,6 +1,9 @@
 //! What forbids capture is found, named, and left as it is.
 
-use sluice_kernel::model::{Node, Refusal};
+use sluice_kernel::{
+    Kernel,
+    model::{Node, Refusal, Settings},
+};
 
 use crate::lab::Lab;
 
@@ -64,6 +67,7 @@ const REASONS: &[(&str, &str, &[&str])] = &[
     ),
     ("nft-table", "node", &["nft add table netdev sluice"]),
     ("nft-table", "proxy", &["nft add table inet sluice"]),
+    ("nft-table", "proxy", &["nft add table ip6 sluice"]),
     (
         "rpfilter",
         "node",
@@ -112,6 +116,22 @@ fn reserved_ports_are_no_reason() {
         "sysctl -qw net.ipv4.ip_local_reserved_ports=8081,30000-32767",
     );
     assert!(refusals(&lab, &node).is_empty());
+}
+
+#[test]
+fn a_name_that_could_be_cut_is_not_taken() {
+    let lab = Lab::new();
+    for (instance, taken) in [(0, false), (1, true), (64, true), (65, false)] {
+        let settings = Settings {
+            instance: "i".repeat(instance),
+            ..lab.settings()
+        };
+        let opened = Kernel::open(settings);
+        assert_eq!(opened.is_ok(), taken, "{instance} bytes");
+        if let Err(error) = opened {
+            assert!(error.to_string().contains("--instance"), "{error}");
+        }
+    }
 }
 
 fn refusals(lab: &Lab, node: &Node) -> Vec<Refusal> {

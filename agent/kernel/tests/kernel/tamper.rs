@@ -103,6 +103,8 @@ const TAMPERING: &[(&str, &str, &str)] = &[
         "nft insert rule netdev sluice from_pod accept",
     ),
     ("nft", "proxy", "nft delete table inet sluice"),
+    ("nft", "proxy", "nft delete table ip sluice"),
+    ("nft", "proxy", "nft flush chain ip6 sluice tell"),
 ];
 
 #[test]

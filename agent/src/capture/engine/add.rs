@@ -48,6 +48,9 @@ impl<K: Kernel> Engine<K> {
             entry.intent = Some(intent);
         }
         let forgotten = self.memory.forgotten.contains(&uid);
+        if self.steering.is_bereft() {
+            self.steering.look_at_proxies();
+        }
         self.remember(entry)?;
         let added = self.attempt(&desired, &uid);
         if added.is_err() {
@@ -138,7 +141,10 @@ impl<K: Kernel> Engine<K> {
             (!whole).then_some(decision)
         };
         match decision {
-            Some(decision) => self.conclude(&decision, uid),
+            Some(decision) => {
+                self.put_off();
+                self.conclude(&decision, uid)
+            }
             None => self.attempt_whole(uid),
         }
     }

@@ -31,6 +31,7 @@ impl<K: Kernel> Engine<K> {
     /// Makes the kernel what is wanted. Returns what was changed.
     pub(super) fn pass(&mut self, cause: Cause) -> Vec<Repair> {
         self.due = None;
+        self.noticed = None;
         if cause == Cause::Resync {
             self.resync = Instant::now() + self.options.resync;
         }

@@ -71,6 +71,13 @@ impl<K: Kernel> Steering<K> {
             .is_ok_and(|netns| known != Some(&netns))
     }
 
+    /// Whether the chosen proxy's namespace went since it was last looked at.
+    pub(in crate::capture) fn is_bereft(&self) -> bool {
+        self.seat
+            .as_ref()
+            .is_some_and(|seat| seat.alive && !self.kernel.netns_alive(&seat.candidate.netns))
+    }
+
     /// Looks at every proxy and picks one. True when that changes what pods are
     /// told or what is programmed.
     pub(in crate::capture) fn look_at_proxies(&mut self) -> bool {
@@ -90,17 +97,16 @@ impl<K: Kernel> Steering<K> {
 
     fn look(&mut self, candidate: Candidate) -> Looked {
         let alive = self.kernel.netns_alive(&candidate.netns);
-        let listening = if alive {
-            self.kernel
-                .listening(&candidate.netns)
-                .unwrap_or_else(|fault| {
-                    let netns = candidate.netns.path.display();
-                    tracing::warn!(%fault, %netns, "cannot see what the proxy listens on");
-                    BTreeSet::new()
-                })
-        } else {
-            BTreeSet::new()
-        };
+        // Asked of one that is gone, too: the kernel lets go of it then, and its
+        // links can disappear.
+        let listening = self
+            .kernel
+            .listening(&candidate.netns)
+            .unwrap_or_else(|fault| {
+                let netns = candidate.netns.path.display();
+                tracing::warn!(%fault, %netns, "cannot see what the proxy listens on");
+                BTreeSet::new()
+            });
         let link = self.proxy_link(&candidate);
         Looked {
             candidate,

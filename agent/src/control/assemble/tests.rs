@@ -57,24 +57,35 @@ fn uids(assembler: &Assembler) -> Vec<&str> {
 
 fn holding_a() -> Assembler {
     let mut assembler = Assembler::new(None);
-    assembler.take(message(1, 5, part(&["a"], Some(1)))).unwrap();
+    assembler
+        .take(message(1, 5, part(&["a"], Some(1))))
+        .unwrap();
     assembler
 }
 
 #[test]
 fn a_snapshot_counts_when_its_last_part_has_arrived() {
     let mut assembler = Assembler::new(None);
-    assert_eq!(assembler.take(message(1, 5, part(&["a"], None))).unwrap(), Taken::Part);
+    assert_eq!(
+        assembler.take(message(1, 5, part(&["a"], None))).unwrap(),
+        Taken::Part
+    );
     assert!(assembler.held().is_none());
-    assembler.take(message(2, 5, part(&["b"], Some(2)))).unwrap();
+    assembler
+        .take(message(2, 5, part(&["b"], Some(2))))
+        .unwrap();
     assert_eq!(uids(&assembler), ["a", "b"]);
 }
 
 #[test]
 fn deltas_follow() {
     let mut assembler = holding_a();
-    assembler.take(message(2, 6, delta(&["b"], &["a"]))).unwrap();
-    assembler.take(message(3, 6, delta(&[], &["never-seen"]))).unwrap();
+    assembler
+        .take(message(2, 6, delta(&["b"], &["a"])))
+        .unwrap();
+    assembler
+        .take(message(3, 6, delta(&[], &["never-seen"])))
+        .unwrap();
     assert_eq!(uids(&assembler), ["b"]);
     assert_eq!(assembler.newest().unwrap().pods, 6);
 }
@@ -84,7 +95,10 @@ fn refused(mut assembler: Assembler, message: proto::StreamCaptureStateResponse)
     let before = assembler.held().cloned();
     let rejected = assembler.take(message).unwrap_err();
     assert_eq!(assembler.held().cloned(), before);
-    assert_eq!(assembler.take(self::message(3, 9, part(&[], Some(0)))), Err(Rejected::Lost));
+    assert_eq!(
+        assembler.take(self::message(3, 9, part(&[], Some(0)))),
+        Err(Rejected::Lost)
+    );
     rejected
 }
 
@@ -98,7 +112,10 @@ fn what_is_not_whole_is_refused() {
     insta::assert_snapshot!(truncated, @"the snapshot ends with 1 pods and 0 namespaces, and says it has 2 and 0");
     let mut interrupted = holding_a();
     interrupted.take(message(2, 6, part(&["b"], None))).unwrap();
-    assert_eq!(interrupted.take(message(3, 6, delta(&[], &[]))), Err(Rejected::EarlyDelta));
+    assert_eq!(
+        interrupted.take(message(3, 6, delta(&[], &[]))),
+        Err(Rejected::EarlyDelta)
+    );
     for rejected in [gap, early, truncated] {
         assert_eq!(rejected.reason(), proto::RejectionReason::Incomplete);
     }
@@ -143,7 +160,10 @@ fn a_stream_owes_a_snapshot() {
 
 #[test]
 fn a_key_occurs_once() {
-    let twice = refused(Assembler::new(None), message(1, 5, part(&["a", "a"], Some(2))));
+    let twice = refused(
+        Assembler::new(None),
+        message(1, 5, part(&["a", "a"], Some(2))),
+    );
     insta::assert_snapshot!(twice, @"pod a is in the state twice");
     let both = refused(holding_a(), message(2, 6, delta(&["a"], &["a"])));
     insta::assert_snapshot!(both, @"pod a is in the state twice");

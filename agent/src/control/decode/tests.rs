@@ -38,19 +38,37 @@ fn what_does_not_fit_is_named_with_its_pod() {
 #[test]
 fn addresses_that_are_nobodys_are_never_captured() {
     let nobodys = [
-        "0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255", "169.254.1.1", "::", "::1",
-        "fe80::1", "ff02::1", "::ffff:10.0.0.1",
+        "0.0.0.0",
+        "127.0.0.1",
+        "224.0.0.1",
+        "255.255.255.255",
+        "169.254.1.1",
+        "::",
+        "::1",
+        "fe80::1",
+        "ff02::1",
+        "::ffff:10.0.0.1",
     ];
     for address in nobodys {
         let mut message = good();
         message.addresses.push(address.into());
         let intent = intent(message).unwrap();
         assert_eq!(intent.wanted, Wanted::Unsupported);
-        assert_eq!(intent.addresses, BTreeSet::from(["10.0.0.4".parse().unwrap()]));
-        assert!(intent.message.contains("is no address of one pod"), "{}", intent.message);
+        assert_eq!(
+            intent.addresses,
+            BTreeSet::from(["10.0.0.4".parse().unwrap()])
+        );
+        assert!(
+            intent.message.contains("is no address of one pod"),
+            "{}",
+            intent.message
+        );
     }
     for text in ["10.0.0.1 ", "010.0.0.1", "", "localhost"] {
-        assert!(refused(|pod| pod.addresses = vec![text.into()]).contains("u1"), "{text}");
+        assert!(
+            refused(|pod| pod.addresses = vec![text.into()]).contains("u1"),
+            "{text}"
+        );
     }
 }
 
@@ -72,7 +90,11 @@ fn intents() -> impl Strategy<Value = Intent> {
         Just(Wanted::Proxy),
         Just(Wanted::Unsupported),
     ];
-    let keys = ("[!-~]{1,128}", "[!-~]{1,128}", proptest::option::of("[!-~]{1,128}"));
+    let keys = (
+        "[!-~]{1,128}",
+        "[!-~]{1,128}",
+        proptest::option::of("[!-~]{1,128}"),
+    );
     let names = ("[a-z0-9-]{1,63}", "[a-z0-9.-]{1,253}", "\\PC{0,100}");
     let addresses = proptest::collection::btree_set(any::<IpAddr>(), 0..4);
     let ports = proptest::collection::btree_set(1u16.., 0..5);

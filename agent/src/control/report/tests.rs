@@ -28,7 +28,10 @@ fn pod(state: PodState) -> PodStatus {
 
 fn node(pods: &[(&str, PodState)]) -> NodeStatus {
     NodeStatus {
-        pods: pods.iter().map(|(name, state)| (uid(name), pod(*state))).collect(),
+        pods: pods
+            .iter()
+            .map(|(name, state)| (uid(name), pod(*state)))
+            .collect(),
         ..NodeStatus::default()
     }
 }
@@ -90,7 +93,10 @@ fn a_pod_that_the_controller_does_not_speak_of_is_not_told() {
     assert_eq!(report.pods.len(), 1);
     assert_eq!(reporter.next(&status, &wanted(&[])), None);
     // It comes back: news again.
-    assert_eq!(reporter.next(&status, &wanted(&["a"])).unwrap().pods[0].uid, "a");
+    assert_eq!(
+        reporter.next(&status, &wanted(&["a"])).unwrap().pods[0].uid,
+        "a"
+    );
 }
 
 #[test]
@@ -101,7 +107,13 @@ fn the_nodes_condition_is_told_when_it_changes() {
         capture_ready: true,
         ..NodeStatus::default()
     };
-    assert!(next(&mut reporter, &ready).unwrap().node.unwrap().capture_ready);
+    assert!(
+        next(&mut reporter, &ready)
+            .unwrap()
+            .node
+            .unwrap()
+            .capture_ready
+    );
 }
 
 #[test]

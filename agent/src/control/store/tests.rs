@@ -56,7 +56,10 @@ fn a_corrupt_file_is_set_aside() {
     fs::write(&store.path, &bytes).unwrap();
     assert_eq!(store.load(), None);
     assert!(!store.path.exists());
-    assert_eq!(fs::read(dir.path().join("desired.pb.corrupt")).unwrap(), bytes);
+    assert_eq!(
+        fs::read(dir.path().join("desired.pb.corrupt")).unwrap(),
+        bytes
+    );
     store.save(&desired()).unwrap();
     assert!(store.load().is_some());
 }

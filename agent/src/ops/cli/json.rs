@@ -37,9 +37,10 @@ pub(super) fn node(node: &GetStatusResponse, pods: &[Pod]) -> Value {
 
 /// One pod and what was found.
 pub(super) fn explained(explained: &ExplainPodResponse) -> Value {
-    let evidence = explained.evidence.iter().map(|evidence| {
-        json!({ "object": evidence.object, "present": evidence.present })
-    });
+    let evidence = explained
+        .evidence
+        .iter()
+        .map(|evidence| json!({ "object": evidence.object, "present": evidence.present }));
     json!({
         "pod": pod(&explained.pod.clone().unwrap_or_default()),
         "evidence": evidence.collect::<Vec<_>>(),

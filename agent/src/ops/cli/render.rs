@@ -16,33 +16,70 @@ use sluice_proto::{
 pub(super) fn node(node: &GetStatusResponse, pods: &[Pod], now: SystemTime) -> String {
     let mut out = String::new();
     let up = ago(node.started_at, now);
-    row(&mut out, "node", &format!("{} (sluice-agent {}, started {up})", node.node_name, node.version));
-    row(&mut out, "controller", &controller(&node.controller.clone().unwrap_or_default(), now));
-    row(&mut out, "proxy", &proxy(&node.proxy.clone().unwrap_or_default()));
-    row(&mut out, "capture", if node.capture_ready { "ready" } else { "NOT READY" });
-    let audited = match node.audited_at {
-        None => "never".into(),
-        Some(_) => format!(
-            "{}, in {:.1} ms; {} repairs since start",
-            ago(node.audited_at, now),
-            Duration::from_micros(node.audit_micros).as_secs_f64() * 1000.0,
-            node.repairs
+    row(
+        &mut out,
+        "node",
+        &format!(
+            "{} (sluice-agent {}, started {up})",
+            node.node_name, node.version
         ),
-    };
-    row(&mut out, "audited", &audited);
+    );
+    row(
+        &mut out,
+        "controller",
+        &controller(&node.controller.clone().unwrap_or_default(), now),
+    );
+    row(
+        &mut out,
+        "proxy",
+        &proxy(&node.proxy.clone().unwrap_or_default()),
+    );
+    row(
+        &mut out,
+        "capture",
+        if node.capture_ready {
+            "ready"
+        } else {
+            "NOT READY"
+        },
+    );
+    row(&mut out, "audited", &audited(node, now));
     for finding in &node.findings {
-        let text = format!("{}: {}; {}", finding.check, finding.evidence, finding.remedy);
+        let text = format!(
+            "{}: {}; {}",
+            finding.check, finding.evidence, finding.remedy
+        );
         row(&mut out, "FINDING", &text);
     }
-    let counts = node.pods.iter().filter(|count| count.count > 0);
-    let counts: Vec<_> = counts.map(|count| format!("{} {}", count.count, state(count.state()))).collect();
-    let counts = if counts.is_empty() { "none".into() } else { counts.join(", ") };
-    row(&mut out, "pods", &counts);
+    row(&mut out, "pods", &counts(node));
     if !pods.is_empty() {
         out.push('\n');
         table(&mut out, pods);
     }
     out
+}
+
+fn audited(node: &GetStatusResponse, now: SystemTime) -> String {
+    if node.audited_at.is_none() {
+        return "never".into();
+    }
+    let millis = Duration::from_micros(node.audit_micros).as_secs_f64() * 1000.0;
+    let since = ago(node.audited_at, now);
+    format!(
+        "{since}, in {millis:.1} ms; {} repairs since start",
+        node.repairs
+    )
+}
+
+fn counts(node: &GetStatusResponse) -> String {
+    let counts = node.pods.iter().filter(|count| count.count > 0);
+    let counts: Vec<_> = counts
+        .map(|count| format!("{} {}", count.count, state(count.state())))
+        .collect();
+    if counts.is_empty() {
+        return "none".into();
+    }
+    counts.join(", ")
 }
 
 fn row(out: &mut String, key: &str, value: &str) {
@@ -57,12 +94,17 @@ fn controller(link: &ControllerLink, now: SystemTime) -> String {
         (false, endpoint) => format!("NOT CONNECTED to {endpoint} ({since}): {}", link.last_error),
     };
     let revision = link.revision.as_ref().map_or(String::new(), |revision| {
-        format!(", revision pods {}, namespaces {}", revision.pods, revision.namespaces)
+        format!(
+            ", revision pods {}, namespaces {}",
+            revision.pods, revision.namespaces
+        )
     });
     let origin = match link.origin() {
         StateOrigin::Controller => "state from the controller",
         StateOrigin::Disk => "state from disk, the last good one",
-        StateOrigin::None | StateOrigin::Unspecified => "no state yet: nothing is written to the kernel",
+        StateOrigin::None | StateOrigin::Unspecified => {
+            "no state yet: nothing is written to the kernel"
+        }
     };
     format!("{connection}; {origin}{revision}")
 }
@@ -72,7 +114,11 @@ fn proxy(proxy: &ProxyStatus) -> String {
         return "NONE known on this node".into();
     }
     let ready = if proxy.ready { "ready" } else { "NOT READY" };
-    let mut text = format!("{ready}, in {}, listens on {}", proxy.netns, ports(&proxy.listening));
+    let mut text = format!(
+        "{ready}, in {}, listens on {}",
+        proxy.netns,
+        ports(&proxy.listening)
+    );
     if !proxy.missing.is_empty() {
         let _ = write!(text, ", NOT on {}", ports(&proxy.missing));
     }
@@ -82,7 +128,11 @@ fn proxy(proxy: &ProxyStatus) -> String {
 fn ports(ports: &[u32]) -> String {
     match ports {
         [] => "nothing".into(),
-        _ => ports.iter().map(u32::to_string).collect::<Vec<_>>().join(" "),
+        _ => ports
+            .iter()
+            .map(u32::to_string)
+            .collect::<Vec<_>>()
+            .join(" "),
     }
 }
 
@@ -90,13 +140,18 @@ fn table(out: &mut String, pods: &[Pod]) {
     let head = ["NAMESPACE", "NAME", "WANTED", "STATE", "ADDRESSES", "WHY"].map(String::from);
     let rows: Vec<[String; 6]> = pods.iter().map(cells).collect();
     let width = |column: usize| {
-        let cells = rows.iter().chain([&head]).map(|row| row[column].chars().count());
+        let cells = rows
+            .iter()
+            .chain([&head])
+            .map(|row| row[column].chars().count());
         cells.max().unwrap_or(0)
     };
     let widths: Vec<_> = (0..head.len()).map(width).collect();
     for row in [&head].into_iter().chain(&rows) {
         let cells = row.iter().zip(&widths);
-        let line: String = cells.map(|(cell, width)| format!("{cell:<width$}  ")).collect();
+        let line: String = cells
+            .map(|(cell, width)| format!("{cell:<width$}  "))
+            .collect();
         let _ = writeln!(out, "{}", line.trim_end());
     }
 }
@@ -134,7 +189,11 @@ pub(super) fn explained(explained: &ExplainPodResponse) -> String {
     let pod = explained.pod.clone().unwrap_or_default();
     let status = pod.status.clone().unwrap_or_default();
     let mut out = String::new();
-    row(&mut out, "pod", &format!("{}/{} ({})", pod.namespace, pod.name, pod.uid));
+    row(
+        &mut out,
+        "pod",
+        &format!("{}/{} ({})", pod.namespace, pod.name, pod.uid),
+    );
     row(&mut out, "wanted", wanted(pod.wanted()));
     row(&mut out, "state", state(status.state()));
     let optional = [
@@ -151,7 +210,11 @@ pub(super) fn explained(explained: &ExplainPodResponse) -> String {
         out.push_str("  nothing is expected there for this pod\n");
     }
     for evidence in &explained.evidence {
-        let found = if evidence.present { "present" } else { "ABSENT" };
+        let found = if evidence.present {
+            "present"
+        } else {
+            "ABSENT"
+        };
         let _ = writeln!(out, "  {found:<8} {}", printable(&evidence.object));
     }
     if !explained.commands.is_empty() {
@@ -186,12 +249,16 @@ fn state(state: PodState) -> &'static str {
 }
 
 fn lower(name: &str, prefix: &str) -> String {
-    name.trim_start_matches(prefix).to_lowercase().replace('_', " ")
+    name.trim_start_matches(prefix)
+        .to_lowercase()
+        .replace('_', " ")
 }
 
 /// Names and messages come from outside: nothing in them may move the cursor.
 fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
 }
 
 fn ago(at: Option<prost_types::Timestamp>, now: SystemTime) -> String {

@@ -36,7 +36,11 @@ fn answers() -> (proto::GetStatusResponse, Vec<proto::Pod>) {
         since: Some(now() - Duration::from_secs(600)),
         last_error: "connection refused".into(),
     };
-    let pods = status.pods.iter().map(|(uid, pod)| view::pod(uid, pod)).collect();
+    let pods = status
+        .pods
+        .iter()
+        .map(|(uid, pod)| view::pod(uid, pod))
+        .collect();
     let started = now() - Duration::from_secs(86_400 * 3);
     (view::node("node-a", started, &status, &link), pods)
 }
@@ -116,5 +120,8 @@ async fn without_an_agent_the_socket_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("agent.sock");
     let error = status(&socket, false).await.unwrap_err().to_string();
-    assert!(error.contains("is it running? tried ") && error.contains("agent.sock"), "{error}");
+    assert!(
+        error.contains("is it running? tried ") && error.contains("agent.sock"),
+        "{error}"
+    );
 }

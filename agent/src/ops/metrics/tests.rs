@@ -17,7 +17,11 @@ fn page_is_current() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, page()).unwrap();
     }
-    assert_eq!(fs::read_to_string(&path).unwrap(), page(), "run it with SLUICE_WRITE_DOCS=1");
+    assert_eq!(
+        fs::read_to_string(&path).unwrap(),
+        page(),
+        "run it with SLUICE_WRITE_DOCS=1"
+    );
 }
 
 #[test]

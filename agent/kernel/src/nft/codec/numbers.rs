@@ -37,6 +37,7 @@ impl HookPoint {
         match (self, family) {
             (Self::Ingress, Family::Netdev) | (Self::Prerouting, _) => 0,
             (Self::Ingress, _) => 5,
+            (Self::Output, _) => 3,
             (Self::Postrouting, _) => 4,
             (Self::Other(number), _) => number,
         }
@@ -46,6 +47,7 @@ impl HookPoint {
         match (number, family) {
             (0, Family::Netdev) | (5, Family::Inet) => Self::Ingress,
             (0, Family::Inet | Family::Ipv4 | Family::Ipv6 | Family::Bridge) => Self::Prerouting,
+            (3, Family::Inet | Family::Ipv4 | Family::Ipv6 | Family::Bridge) => Self::Output,
             (4, Family::Inet | Family::Ipv4 | Family::Ipv6 | Family::Bridge) => Self::Postrouting,
             (number, _) => Self::Other(number),
         }

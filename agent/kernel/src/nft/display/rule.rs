@@ -113,6 +113,18 @@ impl Registers {
                 let (address, device) = (self.text(*address), self.text(*device));
                 format!("fwd {} to {address} device {device}", family(*protocol))
             }
+            Expression::Duplicate { address, device } => {
+                let (address, device) = (self.text(*address), self.text(*device));
+                format!("dup to {address} device {device}")
+            }
+            Expression::SetTransport {
+                offset,
+                length,
+                from,
+            } => {
+                let (field, _) = payload(Base::Transport, *offset, *length);
+                format!("{field} set {}", self.text(*from))
+            }
             Expression::Tproxy {
                 protocol,
                 address,
@@ -276,6 +288,8 @@ fn payload(base: Base, offset: u32, length: u32) -> (String, Kind) {
         (Base::Network, 24, 16) => ("ip6 daddr", DataType::Ipv6Address),
         (Base::Transport, 0, 2) => ("tcp sport", DataType::Service),
         (Base::Transport, 2, 2) => ("tcp dport", DataType::Service),
+        (Base::Transport, 12, 2) => return ("tcp doff+flags".into(), Kind::Bytes),
+        (Base::Transport, 13, 1) => return ("tcp flags".into(), Kind::Bytes),
         _ => return (format!("@{base:?},{offset},{length}"), Kind::Bytes),
     };
     (text.into(), Kind::Data(kind))

@@ -3,13 +3,15 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    Facts,
+    Facts, at_proxy,
     lab::{Lab, in_own_netns},
     link, pod,
 };
 use crate::{
     model::Pod,
-    nft::{self, NftError, apply, observe_pod, plan, pod_ruleset, proxy_ruleset},
+    nft::{
+        self, NftError, ProxyFacts, Resets, apply, observe_pod, plan, pod_ruleset, proxy_ruleset,
+    },
 };
 
 /// Two pods, a proxy and our links.
@@ -51,11 +53,37 @@ fn what_nft_lists_nft_can_write() {
 #[test]
 fn the_proxys_rules_read_back_equal_and_nft_understands_them() {
     in_own_netns(|lab| {
-        for ipv6 in [false, true] {
-            let wanted = proxy_ruleset(&lab.settings, ipv6);
-            lab.reach(&wanted);
+        let facts = at_proxy(lab.link("sl-out"));
+        let resets = Resets::default();
+        for facts in [
+            ProxyFacts { resets, ..facts },
+            ProxyFacts {
+                ipv6: false,
+                ..facts
+            },
+            facts,
+        ] {
+            lab.reach(&proxy_ruleset(&lab.settings, facts));
         }
         insta::assert_snapshot!(lab.nft("list ruleset"));
+    });
+}
+
+#[test]
+fn asking_what_the_kernel_takes_changes_nothing() {
+    in_own_netns(|lab| {
+        let (resets, limits) = Resets::probe(&mut lab.client, &lab.settings).unwrap();
+        assert!(resets.ipv4 && resets.ipv6, "{limits:?}");
+        assert_eq!(limits, [""; 0]);
+        assert_eq!(lab.nft("list ruleset"), "");
+        // Whatever it is that the kernel refuses is told.
+        lab.nft("add table ip sluice-probe");
+        let (resets, limits) = Resets::probe(&mut lab.client, &lab.settings).unwrap();
+        assert!(!resets.ipv4 && resets.ipv6);
+        let [limit] = limits.as_slice() else {
+            panic!("{limits:?}");
+        };
+        insta::assert_snapshot!(limit, @"a pod that only receives on a live IPv4 connection is not told when capture ends it, and waits until it sends something: the kernel would not add table ip sluice-probe: the kernel refused: File exists (EEXIST)");
     });
 }
 

@@ -1,5 +1,8 @@
-use super::{Facts, addresses, pod};
-use crate::{model::Settings, nft::proxy_ruleset};
+use super::{Facts, addresses, at_proxy, pod};
+use crate::{
+    model::Settings,
+    nft::{ProxyFacts, Resets, proxy_ruleset},
+};
 
 fn dual() -> Facts {
     Facts::new([
@@ -41,10 +44,30 @@ fn without_pods_and_proxy_there_is_nothing() {
 
 #[test]
 fn the_proxys_namespace() {
-    insta::assert_snapshot!(proxy_ruleset(&Settings::default(), true));
+    insta::assert_snapshot!(proxy_ruleset(&Settings::default(), at_proxy(3)));
 }
 
 #[test]
 fn the_proxys_namespace_without_ipv6() {
-    insta::assert_snapshot!(proxy_ruleset(&Settings::default(), false));
+    let facts = ProxyFacts {
+        ipv6: false,
+        ..at_proxy(3)
+    };
+    insta::assert_snapshot!(proxy_ruleset(&Settings::default(), facts));
+}
+
+#[test]
+fn the_proxys_namespace_without_what_not_every_kernel_has() {
+    let resets = Resets::default();
+    let facts = ProxyFacts {
+        resets,
+        ..at_proxy(3)
+    };
+    let without = proxy_ruleset(&Settings::default(), facts);
+    let facts = ProxyFacts {
+        link_out: None,
+        ..at_proxy(3)
+    };
+    assert_eq!(without, proxy_ruleset(&Settings::default(), facts));
+    insta::assert_snapshot!(without);
 }

@@ -1,5 +1,5 @@
 use super::{
-    Facts,
+    Facts, at_proxy,
     kernel::node,
     lab::{Lab, in_own_netns},
 };
@@ -55,11 +55,22 @@ const ON_THE_NODE: [&str; 30] = [
     "nft 'add set netdev sluice other { type ipv4_addr; elements = { 1.1.1.1 } }'",
 ];
 
-const AT_THE_PROXY: [&str; 4] = [
+const AT_THE_PROXY: [&str; 14] = [
     "nft delete table inet sluice",
     "nft flush chain inet sluice steered",
     "nft insert rule inet sluice steered accept",
     "nft 'chain inet sluice prerouting { policy drop; }'",
+    "nft delete table ip sluice",
+    "nft 'add table ip6 sluice { flags dormant; }'",
+    "nft flush chain ip6 sluice output",
+    "nft flush chain ip sluice tell",
+    "nft insert rule ip sluice lost return",
+    "nft 'flush chain ip sluice tell; add rule ip sluice tell dup to 169.254.0.1'",
+    "nft 'flush chain ip sluice tell; add rule ip sluice tell dup to 169.254.0.1 device lo'",
+    "nft 'flush chain ip6 sluice output; add rule ip6 sluice output tcp flags set rst'",
+    "nft 'flush chain ip sluice output; add rule ip sluice output ip dscp set 1'",
+    "nft 'delete chain ip sluice output; add chain ip sluice output \
+     { type filter hook postrouting priority -150; }'",
 ];
 
 fn seen_and_mended(lab: &mut Lab, wanted: &nft::Ruleset, command: &str) {
@@ -88,7 +99,7 @@ fn tampering_on_the_node_is_seen_and_mended() {
 #[test]
 fn tampering_at_the_proxy_is_seen_and_mended() {
     in_own_netns(|lab| {
-        let wanted = proxy_ruleset(&lab.settings, true);
+        let wanted = proxy_ruleset(&lab.settings, at_proxy(lab.link("sl-out")));
         for command in AT_THE_PROXY {
             seen_and_mended(lab, &wanted, command);
         }

@@ -15,7 +15,7 @@ pub(crate) fn prove(report: &mut Report, lab: &Lab) {
         fleet(lab),
     );
     report.prove(
-        "grpcurl: the fleet refuses a node's certificate",
+        "grpcurl: the fleet refuses other certificates",
         refused(lab),
     );
 }
@@ -95,10 +95,21 @@ fn fleet(lab: &Lab) -> Result<String, String> {
 }
 
 fn refused(lab: &Lab) -> Result<String, String> {
+    let method = "sluice.controller.v1.FleetService/ListNodes";
     let files = lab.certificate("node", "na");
-    match of_controller(lab, &files, "sluice.controller.v1.FleetService/ListNodes") {
-        Err(said) if said.contains("PermissionDenied") => Ok("PermissionDenied".into()),
-        other => Err(format!("{other:?}")),
+    match of_controller(lab, &files, method) {
+        Err(said) if said.contains("PermissionDenied") => {}
+        other => return Err(format!("with a node's certificate: {other:?}")),
+    }
+    let address = format!("127.0.0.1:{PORT}");
+    match grpcurl(
+        &lab.control,
+        &["-insecure", "-max-time", "3", &address, method],
+    ) {
+        Err(said) if !said.contains("PermissionDenied") => {
+            Ok("PermissionDenied with a node's, no connection without one".into())
+        }
+        other => Err(format!("without a certificate: {other:?}")),
     }
 }
 

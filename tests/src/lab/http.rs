@@ -1,0 +1,24 @@
+//! Reading what our programs serve in the clear.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    net::TcpStream,
+    time::Duration,
+};
+
+use super::netns::Netns;
+
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// The whole answer, status line and headers included.
+pub fn get(netns: &Netns, port: u16, path: &str) -> io::Result<String> {
+    netns.enter(|| {
+        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_read_timeout(Some(LIMIT))?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes())?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        Ok(text)
+    })
+}
