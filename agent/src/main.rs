@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::Parser as _;
+use nix::unistd::geteuid;
 use sluice_agent::{
     config::{CleanupArgs, Cli, Command, RunArgs},
     ops::{cleanup::cleanup, cli},
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
 fn start(args: RunArgs) -> anyhow::Result<()> {
     sluice_ops::logging::init(args.log_json);
     let config = args.config()?;
+    need_root()?;
     let runtime = Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -48,11 +50,22 @@ fn start(args: RunArgs) -> anyhow::Result<()> {
 fn clean(args: &CleanupArgs) -> anyhow::Result<()> {
     sluice_ops::logging::init(false);
     let settings = args.kernel.settings()?;
+    need_root()?;
     print(&cleanup(
         &args.directories,
         args.proxy_netns.as_deref(),
         settings,
     )?)
+}
+
+fn need_root() -> anyhow::Result<()> {
+    ensure!(
+        geteuid().is_root(),
+        "this changes links, routes and rules in the network namespaces of the node and of the \
+         proxy, and uid {} may not; run it as root",
+        geteuid()
+    );
+    Ok(())
 }
 
 fn small() -> anyhow::Result<Runtime> {

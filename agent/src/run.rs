@@ -1,6 +1,12 @@
 //! `run`: everything together, until a signal.
 
-use std::{error::Error, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    io,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use sluice_kernel::{Kernel, KernelError};
 use sluice_mtls::{Identity, Reload, TlsError};
@@ -12,6 +18,7 @@ use sluice_ops::{
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
+    sync::watch,
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -21,7 +28,7 @@ use crate::{
     capture::{self, Capture, Journal, JournalError, StartError},
     cni::{self, namespaces, notes},
     config::{Config, SOCKET},
-    control::{self, Control},
+    control::{self, Control, Link},
     files::{self, FileError},
     ops::{
         metrics,
@@ -87,8 +94,9 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let capture = engine(&config)?;
     // Whatever can fail does so before the first state, and thus before
     // anything is written to the kernel.
+    let (following, link) = watch::channel(Link::default());
     let status = capture.status();
-    let is_ready = move || ready(&status.borrow());
+    let is_ready = move || ready(&status.borrow(), &link.borrow(), SystemTime::now());
     let _endpoints = http::serve(config.metrics_listen, recorder, is_ready).await?;
     let operators = match config.ops_listen {
         Some(address) => Some(serve::listen(address).await?),
@@ -99,12 +107,13 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         run_dir.join(NAMESPACES),
         capture.desired(),
     ));
-    let following = control::Options {
+    let options = control::Options {
         node_name: config.node_name.clone(),
         controllers: config.controllers.clone(),
         state_dir: config.directories.state_dir.clone(),
     };
-    let control = Control::start(following, Arc::clone(&reload), capture.clone());
+    let control = Control::start(options, Arc::clone(&reload), capture.clone());
+    tokio::spawn(pass_on(control.link(), following));
     let stop = CancellationToken::new();
     let sockets = (socket, operators);
     let mut serving = services(config, sockets, reload, &capture, &control, &stop)?;
@@ -133,12 +142,33 @@ fn identity(config: &Config) -> Result<Arc<Reload>, RunError> {
 fn engine(config: &Config) -> Result<Capture, RunError> {
     let journal = Journal::open(&config.directories.run_dir)?;
     let kernel = Kernel::open(config.settings.clone())?;
+    for limit in kernel.limits() {
+        warn!(limit, "this kernel lacks something");
+    }
+    if let Some(path) = &config.proxy_netns
+        && let Err(error) = Kernel::netns_id(path)
+    {
+        warn!(
+            error = &error as &dyn Error,
+            "--proxy-netns cannot be used yet; it is looked at again twice a second"
+        );
+    }
     let options = capture::Options {
         resync: config.resync_interval,
         proxy_netns: config.proxy_netns.clone(),
         proxy_addresses: config.proxy_addresses.clone(),
     };
     Ok(Capture::start(options, kernel, journal)?)
+}
+
+/// The endpoints are served before the stream is begun.
+async fn pass_on(mut from: watch::Receiver<Link>, to: watch::Sender<Link>) {
+    loop {
+        to.send_replace(from.borrow_and_update().clone());
+        if from.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Before the first desired state: what the shim did while nobody was there.

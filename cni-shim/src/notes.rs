@@ -32,7 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) enum What {
     /// The sandbox is gone.
     Del,
-    /// The pod was let through, because its namespace had no enrolled pods.
+    /// The pod was let through: its namespace is excluded (it may be the
+    /// proxy), or had no enrolled pods.
     Passed,
 }
 

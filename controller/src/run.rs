@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use sluice_mtls::{AcceptLimits, Reload, TlsError};
+use sluice_mtls::{AcceptLimits, Identity, Reload, TlsError, TlsFiles};
 use sluice_ops::{http, metrics as recorder};
 use tokio::{net::TcpListener, sync::mpsc, time};
 use tokio_util::sync::CancellationToken;
@@ -31,8 +31,13 @@ const BATCHES: usize = 16;
 pub enum RunError {
     #[error("metrics cannot be recorded")]
     Metrics(#[from] recorder::InstallError),
-    #[error("the controller's certificate cannot be used")]
+    #[error("cannot load the certificates of --tls-cert, --tls-key and --tls-ca")]
     Tls(#[from] TlsError),
+    #[error(
+        "--tls-cert is of {found}, and agents talk to controllers only; give this program a \
+         certificate of its own, spiffe://<trust domain>/controller/<name>"
+    )]
+    Identity { found: Identity },
     #[error("cannot listen on {address} for agents; choose another --listen")]
     Listen {
         address: SocketAddr,
@@ -56,7 +61,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
         log_json: _,
     } = config;
     let recorder = recorder::install(recorded::TABLE)?;
-    let tls = Reload::start(tls.files(), CERTIFICATE_POLL)?;
+    let tls = identity(tls.files())?;
     let rules = select.rules();
     let source = Directory::new(directory, rules.relevant());
     let fleet = Arc::new(Fleet::new(rules, release_after));
@@ -79,6 +84,14 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     serve::serve(listener, tls, AcceptLimits::default(), fleet, stop).await?;
     info!("controller stopped");
     Ok(())
+}
+
+fn identity(files: TlsFiles) -> Result<Arc<Reload>, RunError> {
+    let tls = Reload::start(files, CERTIFICATE_POLL)?;
+    match tls.identity() {
+        Identity::Controller(_) => Ok(tls),
+        found => Err(RunError::Identity { found }),
+    }
 }
 
 /// Feeds the source into the fleet, until `stop`.

@@ -1,6 +1,6 @@
 //! Logs go to standard error, filtered by `SLUICE_LOG`.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
@@ -10,6 +10,7 @@ pub const VARIABLE: &str = "SLUICE_LOG";
 
 /// Starts logging, as JSON lines or for people. Only the first call in a
 /// process counts. A filter that does not parse is reported, and `info` is used.
+/// Colours are for terminals only, and not where `NO_COLOR` is set.
 pub fn init(json: bool) {
     let wanted = std::env::var(VARIABLE).unwrap_or_default();
     let (filter, wrong) = filter(&wanted);
@@ -21,9 +22,8 @@ pub fn init(json: bool) {
             .with_writer(io::stderr);
         registry.with(layer).try_init()
     } else {
-        registry
-            .with(fmt::layer().with_writer(io::stderr))
-            .try_init()
+        let layer = fmt::layer().with_ansi(colours()).with_writer(io::stderr);
+        registry.with(layer).try_init()
     };
     if let (Ok(()), Some(wrong)) = (started, wrong) {
         tracing::warn!(
@@ -33,6 +33,11 @@ pub fn init(json: bool) {
             "the log filter does not parse; using info"
         );
     }
+}
+
+fn colours() -> bool {
+    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    !unwanted && io::stderr().is_terminal()
 }
 
 fn filter(wanted: &str) -> (EnvFilter, Option<String>) {

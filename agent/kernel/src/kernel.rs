@@ -14,7 +14,7 @@ mod reconcile;
 use crate::{
     error::{KernelError, PodError},
     layout::Tunnel,
-    link,
+    link::{self, LinkFact},
     listen::Listeners,
     locate::{self, LocateError},
     model::{Link, NetnsId, Node, Pod, PodUid, Proxy, Refusal, Repair, Settings},
@@ -137,6 +137,12 @@ impl Kernel {
         let found = link::by_index(&mut self.node.route, link.index);
         let found = found.map_err(self.node.read("links"))?;
         Ok(found.is_some_and(|fact| fact.link() == *link))
+    }
+
+    /// Every link of the node.
+    pub fn links(&mut self) -> Result<BTreeSet<Link>, KernelError> {
+        let links = self.node.links()?;
+        Ok(links.iter().map(LinkFact::link).collect())
     }
 
     /// Which network namespace a path leads to.

@@ -6,15 +6,16 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     ops::RangeInclusive,
     path::PathBuf,
+    sync::Arc,
 };
 
-/// A pod's metadata.uid.
+/// A pod's metadata.uid. Cheap to clone.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct PodUid(String);
+pub struct PodUid(Arc<str>);
 
 impl PodUid {
     /// A uid, unless it is empty.
-    pub fn new(uid: impl Into<String>) -> Option<Self> {
+    pub fn new(uid: impl Into<Arc<str>>) -> Option<Self> {
         let uid = uid.into();
         (!uid.is_empty()).then_some(Self(uid))
     }

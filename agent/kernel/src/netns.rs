@@ -3,13 +3,14 @@
 use std::{
     fs::File,
     io,
-    os::unix::fs::MetadataExt,
+    os::{fd::AsRawFd, unix::fs::MetadataExt},
     path::{Path, PathBuf},
     thread,
 };
 
 use nix::{
     errno::Errno,
+    libc::{NS_GET_NSTYPE, ioctl},
     sched::{CloneFlags, setns},
     sys::statfs::{NSFS_MAGIC, fstatfs},
 };
@@ -120,8 +121,22 @@ impl Netns {
 /// Which network namespace `path` leads to.
 pub(crate) fn identify(path: &Path) -> Result<NetnsId, NetnsError> {
     let netns = Netns::open(path)?;
-    netns.run(|| ())?;
-    Ok(netns.id)
+    if kind(&netns.file) == Some(CloneFlags::CLONE_NEWNET) {
+        Ok(netns.id)
+    } else {
+        Err(NetnsError::NotNetns { path: path.into() })
+    }
+}
+
+/// Which kind of namespace an open one is.
+#[expect(
+    unsafe_code,
+    reason = "the kernel tells by an ioctl only; entering it would need a thread"
+)]
+fn kind(namespace: &File) -> Option<CloneFlags> {
+    // SAFETY: the descriptor is open, and this request takes no argument.
+    let kind = unsafe { ioctl(namespace.as_raw_fd(), NS_GET_NSTYPE) };
+    CloneFlags::from_bits(kind)
 }
 
 /// Whether `id.path` still leads to the same namespace.

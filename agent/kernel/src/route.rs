@@ -1,6 +1,9 @@
 //! Routes: those of our tables, and which route an address takes.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::{
@@ -15,6 +18,7 @@ use nix::errno::Errno;
 use crate::{
     address::family,
     client::{Client, ClientError, Reply, Request},
+    nft::model::address_key,
     state::{Family, Route, Target},
 };
 
@@ -45,6 +49,41 @@ pub(crate) fn list(
     of: Family,
     listing: Listing,
 ) -> Result<Vec<RouteFact>, ClientError> {
+    Ok(replies(client, of, listing)?
+        .iter()
+        .filter_map(fact)
+        .collect())
+}
+
+/// The routes of a table to these addresses. The kernel lists them all; only
+/// these are looked at.
+pub(crate) fn list_to(
+    client: &mut Client,
+    table: u32,
+    addresses: &BTreeSet<IpAddr>,
+) -> Result<Vec<RouteFact>, ClientError> {
+    let mut found = Vec::new();
+    for of in Family::BOTH {
+        let keys: Vec<_> = addresses
+            .iter()
+            .filter(|address| Family::of(**address) == of)
+            .map(|address| address_key(*address))
+            .collect();
+        if keys.is_empty() {
+            continue;
+        }
+        let mentioned = |reply: &&Reply| {
+            let has = |key: &Vec<u8>| reply.payload.windows(key.len()).any(|part| part == key);
+            keys.iter().any(has)
+        };
+        let replies = replies(client, of, Listing::Table(table))?;
+        let facts = replies.iter().filter(mentioned).filter_map(fact);
+        found.extend(facts.filter(|fact| addresses.contains(&fact.route.destination.0)));
+    }
+    Ok(found)
+}
+
+fn replies(client: &mut Client, of: Family, listing: Listing) -> Result<Vec<Reply>, ClientError> {
     let mut message = RouteMessage::default();
     message.header.address_family = family(of);
     match listing {
@@ -53,7 +92,7 @@ pub(crate) fn list(
     }
     let request = Request::unacknowledged(&RouteNetlinkMessage::GetRoute(message), 0);
     match client.dump(&request) {
-        Ok(replies) => Ok(replies.iter().filter_map(fact).collect()),
+        Ok(replies) => Ok(replies),
         // ENOENT: no such table; the others: IPv6 is not there.
         Err(error)
             if matches!(

@@ -2,6 +2,7 @@
 //! changed, makes it what is wanted, and publishes what was read back.
 
 mod add;
+mod alone;
 mod look;
 mod pass;
 mod publish;

@@ -62,6 +62,8 @@ pub trait Kernel: Send + 'static {
     fn locate(&mut self, hint: Option<&str>, addresses: &BTreeSet<IpAddr>) -> Result<Link, Fault>;
     /// Whether the link is still there under the same index and name.
     fn link_alive(&mut self, link: &Link) -> Result<bool, Fault>;
+    /// Every link that is there.
+    fn links(&mut self) -> Result<BTreeSet<Link>, Fault>;
     /// The network namespace that a path leads to.
     fn netns_id(&self, path: &Path) -> Result<NetnsId, Fault>;
     /// Whether the path still leads to the same namespace.
@@ -72,6 +74,9 @@ pub trait Kernel: Send + 'static {
     fn reconcile(&mut self, node: &Node) -> Result<Outcome, Fault>;
     /// Brings up one pod of `node` and reads it back.
     fn capture(&mut self, node: &Node, uid: &PodUid) -> Result<(), Fault>;
+    /// Takes down one pod that `node` does not have any more, and reads that
+    /// back. False if more has to be looked at.
+    fn release(&mut self, node: &Node, pod: &Pod) -> Result<bool, Fault>;
     /// Looks only.
     fn audit(&mut self, node: &Node) -> Result<Audit, Fault>;
     fn explain(&mut self, node: &Node, uid: &PodUid) -> Result<Vec<Evidence>, Fault>;

@@ -17,23 +17,29 @@ pub(super) fn links<K: Kernel>(
     subjects: &BTreeMap<PodUid, Subject<'_>>,
     held: &BTreeMap<PodUid, Pod>,
 ) -> BTreeMap<PodUid, Result<Link, Fault>> {
+    let there = kernel.links();
+    let lives = |held: &&Pod| {
+        there
+            .as_ref()
+            .map_or(true, |links| links.contains(&held.link))
+    };
     subjects
         .iter()
         .filter(|(uid, subject)| is_wanted(subject.intent, held.contains_key(*uid)))
         .filter_map(|(uid, subject)| {
-            let link = link(kernel, subject, held.get(uid))?;
+            let link = link(kernel, subject, held.get(uid).filter(lives))?;
             Some((uid.clone(), link))
         })
         .collect()
 }
 
-/// One pod's link. None while it has no address to look for.
+/// One pod's link. None while it has no address to look for. `living`: the pod
+/// as it is held, if its link still lives.
 pub(super) fn link<K: Kernel>(
     kernel: &mut K,
     subject: &Subject<'_>,
-    held: Option<&Pod>,
+    living: Option<&Pod>,
 ) -> Option<Result<Link, Fault>> {
-    let living = held.filter(|held| !matches!(kernel.link_alive(&held.link), Ok(false)));
     let same = |held: &Pod| subject.addresses.is_empty() || held.addresses == subject.addresses;
     if let Some(held) = living
         && same(held)

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     error::Error,
+    net::IpAddr,
     time::{Duration, Instant},
 };
 
@@ -11,6 +12,7 @@ use sluice_kernel::model::{Pod, PodUid};
 use super::{
     Ticket,
     journal::{Entry, Journal, JournalError},
+    plan::Subject,
 };
 use crate::desired::{Desired, Origin};
 
@@ -79,7 +81,18 @@ impl Memory {
 
     /// Remembers a sandbox, on disk too.
     pub(super) fn put(&mut self, entry: Entry) -> Result<(), JournalError> {
-        self.journal.write(&entry)?;
+        self.write(&entry)?;
+        self.hold(entry);
+        Ok(())
+    }
+
+    /// Writes a sandbox to disk as it is to be remembered.
+    pub(super) fn write(&self, entry: &Entry) -> Result<(), JournalError> {
+        self.journal.write(entry)
+    }
+
+    /// Remembers a sandbox, in memory only.
+    pub(super) fn hold(&mut self, entry: Entry) {
         let id = entry.sandbox.container_id.clone();
         if let Some(uid) = &entry.uid {
             self.forgotten.remove(uid);
@@ -88,7 +101,6 @@ impl Memory {
             self.answered.insert(id.clone(), Instant::now());
         }
         self.entries.insert(id, entry);
-        Ok(())
     }
 
     /// Forgets a sandbox.
@@ -109,20 +121,42 @@ impl Memory {
         }
     }
 
-    /// The container of a pod's newest sandbox.
-    pub(super) fn newest_of(&self, uid: &PodUid) -> Option<String> {
-        self.entries
+    /// A pod, if nobody else has to do with its sandbox and its addresses.
+    pub(super) fn alone<'a>(&'a self, desired: &'a Desired, uid: &PodUid) -> Option<Subject<'a>> {
+        let answers = self
+            .entries
             .values()
-            .filter(|entry| entry.uid.as_ref() == Some(uid))
-            .max_by_key(|entry| entry.order)
-            .map(|entry| entry.sandbox.container_id.clone())
+            .filter_map(|entry| entry.intent.as_ref());
+        let mut intents = answers.chain(desired.pods.values());
+        let intent = desired.pods.get(uid);
+        let intent = intent.or_else(|| intents.clone().find(|intent| intent.uid == *uid))?;
+        let (own, others): (Vec<_>, Vec<_>) = self
+            .entries
+            .values()
+            .partition(|entry| entry.sandbox.is_of(intent));
+        let entry = match own.as_slice() {
+            [] => None,
+            [one] if !one.sandbox.pod_uid.is_empty() => Some(*one),
+            _ => return None,
+        };
+        let gone = self.forgotten.contains(uid);
+        let subject = Subject::new(intent, entry, gone);
+        let claims = |addresses: &BTreeSet<IpAddr>| !addresses.is_disjoint(&subject.addresses);
+        let claimed = others.iter().any(|entry| claims(&entry.sandbox.addresses))
+            || intents.any(|other| {
+                other.uid != *uid
+                    && !self.forgotten.contains(&other.uid)
+                    && claims(&other.addresses)
+            });
+        (!claimed).then_some(subject)
     }
 
     /// Whether the pod of this sandbox has another one.
     pub(super) fn has_another_of(&self, gone: &Entry) -> bool {
         let named = |entry: &Entry| {
             let (this, that) = (&entry.sandbox, &gone.sandbox);
-            (this.pod_uid.clone(), this.pod()) == (that.pod_uid.clone(), that.pod())
+            (&this.pod_uid, &this.namespace, &this.name)
+                == (&that.pod_uid, &that.namespace, &that.name)
         };
         self.entries
             .values()

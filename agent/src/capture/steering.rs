@@ -1,16 +1,17 @@
 //! The kernel's side: what was found on the node, what was programmed, and what
 //! was read back.
 
+mod alone;
 mod backoff;
 mod seat;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use sluice_kernel::model::{Link, Node, Pod, PodUid, Refusal, Repair};
+use sluice_kernel::model::{Node, Pod, PodUid, Refusal, Repair};
 
 use self::backoff::Backoff;
 use super::{
@@ -42,7 +43,6 @@ pub(super) struct Steering<K> {
     pub(super) adopted: Option<BTreeSet<IpAddr>>,
     /// An attempt for one pod failed and may have left something.
     pub(super) dirty: bool,
-    links: BTreeMap<PodUid, Result<Link, Fault>>,
     pub(super) backoff: Backoff,
 }
 
@@ -63,8 +63,6 @@ impl Decision {
 /// How thoroughly the node is looked at before deciding.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Look {
-    /// One pod is new; the rest is as it was at the last pass.
-    One,
     /// Everything.
     All,
     /// Everything, and the node-wide facts even if no pod is new.
@@ -98,32 +96,24 @@ impl<K: Kernel> Steering<K> {
             fault: None,
             adopted: Some(adopted),
             dirty: false,
-            links: BTreeMap::new(),
             backoff: Backoff::default(),
         }
     }
 
-    /// Decides what to program. `one` is the pod that is looked for with
-    /// [`Look::One`].
+    /// Decides what to program.
     pub(super) fn decide(
         &mut self,
         subjects: &Subjects<'_>,
         forgotten: &BTreeSet<PodUid>,
         look: Look,
-        one: Option<&PodUid>,
-        stale: Duration,
     ) -> Decision {
         let held = self.held(subjects, forgotten);
-        match (look, one) {
-            (Look::One, Some(uid)) => self.locate_one(uid, subjects, &held),
-            _ => self.links = locate::links(&mut self.kernel, subjects, &held),
-        }
         let mut facts = Facts {
-            links: self.links.clone(),
+            links: locate::links(&mut self.kernel, subjects, &held),
             proxy: self.seat.as_ref().and_then(Looked::proxy),
             proxy_state: proxy::state(self.seat.as_ref(), &self.needed),
             findings: Vec::new(),
-            resting: self.backoff.resting(one),
+            resting: self.backoff.resting(),
             held,
         };
         let hopeful = plan(subjects, &facts);
@@ -132,13 +122,7 @@ impl<K: Kernel> Steering<K> {
             .pods
             .keys()
             .any(|uid| !facts.held.contains_key(uid));
-        let fresh = self.preflight_at.is_some_and(|at| at.elapsed() < stale);
-        let due = match look {
-            Look::One => new && (!fresh || !self.findings.is_empty()),
-            Look::All => new || self.preflight_at.is_none(),
-            Look::Resync => true,
-        };
-        if due {
+        if new || self.preflight_at.is_none() || look == Look::Resync {
             self.preflight(&hopeful.node);
         }
         if self.findings.is_empty() {
@@ -165,16 +149,6 @@ impl<K: Kernel> Steering<K> {
         });
     }
 
-    fn locate_one(&mut self, uid: &PodUid, subjects: &Subjects<'_>, held: &BTreeMap<PodUid, Pod>) {
-        let Some(subject) = subjects.get(uid) else {
-            return;
-        };
-        match locate::link(&mut self.kernel, subject, held.get(uid)) {
-            Some(link) => self.links.insert(uid.clone(), link),
-            None => self.links.remove(uid),
-        };
-    }
-
     /// The pods that rules hold now. Before the first reconcile those that a
     /// previous run left behind.
     fn held(
@@ -193,13 +167,20 @@ impl<K: Kernel> Steering<K> {
                 .map(|(uid, pod)| (uid.clone(), pod.clone()))
                 .collect();
         };
+        let there = self.kernel.links();
+        let lives = |known: &Pod| {
+            there
+                .as_ref()
+                .map_or(true, |links| links.contains(&known.link))
+        };
         let mut held = BTreeMap::new();
         for (uid, subject) in subjects {
             if !is_wanted(subject.intent, true) || subject.addresses.is_disjoint(adopted) {
                 continue;
             }
             let known = subject.entry.and_then(|entry| entry.pod());
-            if let Some(Ok(link)) = locate::link(&mut self.kernel, subject, known.as_ref()) {
+            let living = known.as_ref().filter(|known| lives(known));
+            if let Some(Ok(link)) = locate::link(&mut self.kernel, subject, living) {
                 let addresses = subject.addresses.clone();
                 held.insert(uid.clone(), Pod { link, addresses });
             }
@@ -297,38 +278,6 @@ impl<K: Kernel> Steering<K> {
             steered,
             orphans,
         };
-    }
-
-    /// Brings up one pod of `decision` without touching the others.
-    pub(super) fn capture(&mut self, decision: &Decision, uid: &PodUid) -> Result<(), Fault> {
-        if let Err(fault) = self.kernel.capture(&decision.plan.node, uid) {
-            self.dirty = true;
-            return Err(fault);
-        }
-        self.node.clone_from(&decision.plan.node);
-        self.read.pods.insert(uid.clone(), Ok(()));
-        self.read.steered.insert(uid.clone());
-        self.backoff.forget(uid);
-        Ok(())
-    }
-
-    /// Whether the plan differs from what is programmed in this one pod only,
-    /// and what is programmed was read back whole.
-    pub(super) fn differs_in_one(&self, plan: &Plan, uid: &PodUid) -> bool {
-        fn others<'n>(
-            node: &'n Node,
-            uid: &'n PodUid,
-        ) -> impl Iterator<Item = (&'n PodUid, &'n Pod)> {
-            node.pods.iter().filter(move |(other, _)| *other != uid)
-        }
-        let as_planned = |pod: &Pod| plan.node.pods.get(uid) == Some(pod);
-        self.adopted.is_none()
-            && self.fault.is_none()
-            && !self.dirty
-            && self.node.pods.get(uid).is_none_or(as_planned)
-            && self.node.proxy == plan.node.proxy
-            && self.node.host_ports == plan.node.host_ports
-            && others(&self.node, uid).eq(others(&plan.node, uid))
     }
 }
 

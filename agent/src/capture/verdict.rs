@@ -168,30 +168,15 @@ pub(super) fn conclude(status: &mut NodeStatus, desired: Option<&Desired>) {
 
 /// What happened between two looks.
 pub(super) fn events(before: &NodeStatus, after: &NodeStatus) -> Vec<Event> {
-    let at = SystemTime::now();
-    let event = |kind, pod: Option<&PodUid>, message: String| Event {
-        at,
-        kind,
-        pod: pod.cloned(),
-        message,
-    };
-    let mut events = Vec::new();
-    for (uid, pod) in &after.pods {
-        let was = before.pods.get(uid);
-        let changed = was.is_none_or(|was| {
-            (was.state, was.reason, was.steered) != (pod.state, pod.reason, pod.steered)
-        });
-        let silent = was.is_none() && pod.state == PodState::Released;
-        if changed && !silent {
-            events.push(event(EventKind::PodState, Some(uid), in_words(pod)));
-        }
-    }
-    for (uid, pod) in &before.pods {
-        if !after.pods.contains_key(uid) && pod.state != PodState::Released {
-            let message = format!("{}/{} is gone", pod.namespace, pod.name);
-            events.push(event(EventKind::PodState, Some(uid), message));
-        }
-    }
+    let there = after.pods.iter();
+    let there = there.map(|(uid, pod)| (uid, before.pods.get(uid), Some(pod)));
+    let gone = before.pods.iter();
+    let gone = gone.filter(|(uid, _)| !after.pods.contains_key(*uid));
+    let gone = gone.map(|(uid, pod)| (uid, Some(pod), None));
+    let mut events: Vec<Event> = there
+        .chain(gone)
+        .filter_map(|(uid, was, now)| pod_event(uid, was, now))
+        .collect();
     if (before.proxy.ready, &before.proxy.netns) != (after.proxy.ready, &after.proxy.netns) {
         let message = match (&after.proxy.netns, after.proxy.ready) {
             (Some(netns), true) => format!("the proxy in {} is ready", netns.path.display()),
@@ -213,6 +198,34 @@ pub(super) fn events(before: &NodeStatus, after: &NodeStatus) -> Vec<Event> {
         }
     }
     events
+}
+
+/// What happened to a pod between two looks, if it is worth telling.
+pub(super) fn pod_event(
+    uid: &PodUid,
+    was: Option<&PodStatus>,
+    now: Option<&PodStatus>,
+) -> Option<Event> {
+    let told = |pod: &PodStatus| (pod.state, pod.reason, pod.steered);
+    let released = |pod: Option<&PodStatus>| pod.is_none_or(|pod| pod.state == PodState::Released);
+    let message = match (was, now) {
+        (Some(was), Some(now)) if told(was) == told(now) => return None,
+        (None, now) if released(now) => return None,
+        (was, None) if released(was) => return None,
+        (_, Some(now)) => in_words(now),
+        (Some(was), None) => format!("{}/{} is gone", was.namespace, was.name),
+        (None, None) => return None,
+    };
+    Some(event(EventKind::PodState, Some(uid), message))
+}
+
+fn event(kind: EventKind, pod: Option<&PodUid>, message: String) -> Event {
+    Event {
+        at: SystemTime::now(),
+        kind,
+        pod: pod.cloned(),
+        message,
+    }
 }
 
 fn in_words(pod: &PodStatus) -> String {

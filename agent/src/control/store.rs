@@ -89,12 +89,12 @@ impl Store {
         let bytes = match files::read_bounded(&self.path, LARGEST) {
             Ok(bytes) => bytes,
             Err(error) if error.is_not_found() => {
-                info!(%path, "no last good state; waiting for a controller");
+                info!(%path, "no last good state on disk");
                 return None;
             }
             Err(error) => {
                 let error = &error as &dyn Error;
-                warn!(%path, error, "cannot read the last good state; waiting for a controller");
+                warn!(%path, error, "cannot read the last good state");
                 return None;
             }
         };
@@ -123,7 +123,7 @@ impl Store {
             aside = %aside.display(),
             set_aside = renamed.is_ok(),
             error = corrupt as &dyn Error,
-            "the last good state cannot be believed; waiting for a controller"
+            "the last good state cannot be believed; it is set aside"
         );
     }
 }

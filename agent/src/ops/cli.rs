@@ -28,8 +28,13 @@ const ANSWER: Duration = Duration::from_secs(10);
 /// Why there is nothing to print.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
-    #[error("no agent answers; is it running? tried {}", socket.display())]
+    #[error(
+        "no agent answers on {}; start it, or name its socket with --socket or --run-dir",
+        socket.display()
+    )]
     Connect { socket: PathBuf, source: io::Error },
+    #[error("the agent's socket {} is for root only; run this as root", socket.display())]
+    NotRoot { socket: PathBuf, source: io::Error },
     #[error("the agent at {} did not answer: {why}", socket.display())]
     Call { socket: PathBuf, why: String },
     /// The agent's own words.
@@ -76,9 +81,13 @@ pub async fn explain(socket: &Path, pod: &str, as_json: bool) -> Result<String, 
 }
 
 async fn connect(socket: &Path) -> Result<NodeServiceClient<Channel>, CliError> {
-    let failed = |source| CliError::Connect {
-        socket: socket.to_owned(),
-        source,
+    let failed = |source: io::Error| {
+        let socket = socket.to_owned();
+        if source.kind() == io::ErrorKind::PermissionDenied {
+            CliError::NotRoot { socket, source }
+        } else {
+            CliError::Connect { socket, source }
+        }
     };
     // Asked directly first: behind a channel the reason is hard to get at.
     drop(UnixStream::connect(socket).await.map_err(failed)?);

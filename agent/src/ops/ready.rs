@@ -1,13 +1,20 @@
 //! When the node is ready. Pure.
 
+use std::time::{Duration, SystemTime};
+
 use crate::{
+    control::Link,
     desired::Wanted,
     status::{NodeStatus, PodStatus},
 };
 
-/// Ready, or why not: ready is a node that knows what is wanted of it, that
-/// nothing keeps from doing it, and whose proxy listens if any pod needs it.
-pub fn ready(status: &NodeStatus) -> Result<(), String> {
+/// A controller that is replaced is back sooner.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Ready, or why not: ready is a node that knows what is wanted of it and is
+/// told of changes, that nothing keeps from doing it, and whose proxy listens if
+/// any pod needs it.
+pub fn ready(status: &NodeStatus, link: &Link, now: SystemTime) -> Result<(), String> {
     if status.origin.is_none() {
         return Err(
             "no desired state yet: no controller has answered and there is no last good state \
@@ -35,7 +42,24 @@ pub fn ready(status: &NodeStatus) -> Result<(), String> {
             "{enrolled} pods are enrolled and the proxy is not ready: {why}"
         ));
     }
-    Ok(())
+    follows(link, now)
+}
+
+/// What is captured stays so without a controller, and known pods can be added;
+/// new ones cannot.
+fn follows(link: &Link, now: SystemTime) -> Result<(), String> {
+    let since = link.since.and_then(|since| now.duration_since(since).ok());
+    let away = since.unwrap_or_default();
+    if link.connected || away < PATIENCE {
+        return Ok(());
+    }
+    Err(format!(
+        "no controller for {} s, so the last good state counts: captured pods stay captured, and \
+         pods it does not know cannot start; the last attempt, at {}: {}",
+        away.as_secs(),
+        link.endpoint,
+        link.last_error
+    ))
 }
 
 fn needs_proxy(pod: &PodStatus) -> bool {
@@ -51,6 +75,8 @@ mod tests {
 
     #[test]
     fn ready_needs_a_state_no_findings_and_a_proxy_if_one_is_needed() {
+        let (link, now) = (Link::default(), SystemTime::now());
+        let ready = |status: &NodeStatus| ready(status, &link, now);
         let mut status = NodeStatus::default();
         insta::assert_snapshot!(ready(&status).unwrap_err(), @"no desired state yet: no controller has answered and there is no last good state on disk; see --controller and the log");
         status.origin = Some(Origin::Disk);
@@ -65,5 +91,25 @@ mod tests {
             remedy: "run kube-proxy in another mode".into(),
         });
         insta::assert_snapshot!(ready(&status).unwrap_err(), @"this node cannot capture: ipvs: 10.96.0.1 on kube-ipvs0; run kube-proxy in another mode");
+    }
+
+    #[test]
+    fn the_loss_of_the_controller_is_told_after_a_while() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
+        let status = NodeStatus {
+            origin: Some(Origin::Controller),
+            ..NodeStatus::default()
+        };
+        let mut link = Link {
+            connected: false,
+            endpoint: "https://controller:15010".into(),
+            since: Some(now - Duration::from_secs(9)),
+            last_error: "cannot reach controller:15010".into(),
+        };
+        assert_eq!(ready(&status, &link, now), Ok(()));
+        link.since = Some(now - Duration::from_secs(30));
+        insta::assert_snapshot!(ready(&status, &link, now).unwrap_err(), @"no controller for 30 s, so the last good state counts: captured pods stay captured, and pods it does not know cannot start; the last attempt, at https://controller:15010: cannot reach controller:15010");
+        link.connected = true;
+        assert_eq!(ready(&status, &link, now), Ok(()));
     }
 }

@@ -45,6 +45,13 @@ impl Kernel for FakeKernel {
         Ok(true)
     }
 
+    fn links(&mut self) -> Result<BTreeSet<Link>, Fault> {
+        Ok(BTreeSet::from([Link {
+            index: 7,
+            name: "veth7".into(),
+        }]))
+    }
+
     fn netns_id(&self, path: &Path) -> Result<NetnsId, Fault> {
         Ok(NetnsId {
             path: path.to_owned(),
@@ -75,6 +82,10 @@ impl Kernel for FakeKernel {
 
     fn capture(&mut self, _: &Node, _: &PodUid) -> Result<(), Fault> {
         Ok(())
+    }
+
+    fn release(&mut self, _: &Node, _: &Pod) -> Result<bool, Fault> {
+        Ok(true)
     }
 
     fn audit(&mut self, node: &Node) -> Result<Audit, Fault> {

@@ -170,7 +170,7 @@ impl Teller {
                 file = problem.place,
                 line = problem.line,
                 reason = problem.reason,
-                "document not used; what the file last said stays"
+                "cannot use a part of the folder; what it last said stays"
             );
         }
         if problems.is_empty() && !self.problems.is_empty() {

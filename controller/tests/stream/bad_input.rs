@@ -1,8 +1,8 @@
 //! Messages that no agent of ours would send.
 
 use sluice_proto::capture::v1::{
-    Hello, PodStatus, Rejection, RejectionReason, StatusReport, Stored, StreamCaptureStateRequest,
-    stream_capture_state_request::Message,
+    Hello, PodStatus, Rejection, RejectionReason, ResolvePodRequest, StatusReport, Stored,
+    StreamCaptureStateRequest, stream_capture_state_request::Message,
 };
 use tonic::{
     Code, Status, Streaming,
@@ -86,9 +86,27 @@ async fn oversized_messages() {
     };
     let mut agent = controller.agent_with("a", hello).await;
     assert_eq!(agent.end().await.code(), Code::ResourceExhausted);
+    // A unary call is read by the framework, which has its own word for it.
+    let question = ResolvePodRequest {
+        uid: "x".repeat(5 << 20),
+        ..ResolvePodRequest::default()
+    };
+    let refused = controller.client("node/a").resolve_pod(question).await;
+    assert_eq!(refused.unwrap_err().code(), Code::OutOfRange);
     // The connection and the controller are as before.
     let mut agent = controller.agent("a").await;
     agent.snapshot().await.unwrap();
+}
+
+/// Ten seconds of silence: an agent that opens a stream says who it is.
+#[tokio::test]
+async fn a_stream_without_hello_is_ended() {
+    let controller = Controller::start().await;
+    let mut client = controller.client("node/a");
+    let silence = tokio_stream::pending::<StreamCaptureStateRequest>();
+    let answer = client.stream_capture_state(silence).await;
+    let refused = answer.unwrap().into_inner().message().await.unwrap_err();
+    assert_eq!(refused.code(), Code::DeadlineExceeded, "{refused:?}");
 }
 
 #[tokio::test]

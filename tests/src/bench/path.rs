@@ -9,7 +9,7 @@ use std::{
 use super::{
     median,
     pods::{FULL, node_with},
-    sink::{PLAIN, Sink},
+    sink::{PLAIN, Sink, pin},
     table::Table,
 };
 use crate::lab::{Lab, netns::Netns, pod::PodSpec};
@@ -103,6 +103,7 @@ fn measure(lab: &Lab) -> [Way; 3] {
 
 /// Gbit/s of one stream, as the other end counted it.
 fn stream(to: SocketAddr) -> io::Result<f64> {
+    pin();
     let mut stream = connect(to)?;
     let data = vec![b's'; 256 << 10];
     let start = Instant::now();
@@ -119,6 +120,7 @@ fn stream(to: SocketAddr) -> io::Result<f64> {
 
 /// Microseconds of one round trip.
 fn echo(to: SocketAddr) -> io::Result<f64> {
+    pin();
     let mut stream = connect(to)?;
     stream.write_all(b"e")?;
     let mut byte = [7];

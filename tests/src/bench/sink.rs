@@ -7,6 +7,10 @@ use std::{
     thread,
 };
 
+use nix::{
+    sched::{CpuSet, sched_setaffinity},
+    unistd::Pid,
+};
 use socket2::{Domain, Socket, Type};
 
 use crate::lab::netns::Netns;
@@ -31,6 +35,18 @@ impl Sink {
     }
 }
 
+/// Keeps the calling thread on one processor, the last: with both ends and the
+/// way between them on it, a rate shows what all of that costs. Left alone, the
+/// scheduler has the ends share one in some runs and not in others, which is a
+/// factor of four.
+pub fn pin() {
+    let last = thread::available_parallelism().map_or(0, |count| count.get() - 1);
+    let mut only = CpuSet::new();
+    only.set(last)
+        .and_then(|()| sched_setaffinity(Pid::from_raw(0), &only))
+        .expect("keep a thread on a processor");
+}
+
 fn listen(port: u16) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::IPV6, Type::STREAM, None)?;
     socket.set_only_v6(false)?;
@@ -51,6 +67,7 @@ fn serve(listener: &TcpListener) {
 /// First byte `e`: echoes what follows. Anything else: swallows it, and says
 /// at the end how much it was.
 fn answer(mut stream: TcpStream) -> io::Result<()> {
+    pin();
     stream.set_nodelay(true)?;
     let mut buffer = vec![0; 256 << 10];
     let mut kind = [0];

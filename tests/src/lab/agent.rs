@@ -9,7 +9,7 @@ use sluice_proto::agent::v1::{
 
 use super::{
     Lab, command,
-    controller::{PORT, log_filter, program},
+    controller::{PORT, confined, log_filter, program},
     http, lan,
     netns::Netns,
     process::Process,
@@ -137,7 +137,7 @@ impl Agent {
 
     /// Starts it without waiting.
     pub fn launch(&mut self) {
-        let mut command = program("sluice-agent");
+        let mut command = confined("sluice-agent");
         command
             .arg("run")
             .args(&self.args)

@@ -66,6 +66,16 @@ pub fn program(name: &str) -> Command {
     Command::new(programs::find(name))
 }
 
+/// The same with no more than what the agent's unit in `deploy/` lets it have.
+#[expect(clippy::disallowed_methods, reason = "the lab starts the product")]
+pub fn confined(name: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command
+        .arg("--bounding-set=-all,+net_admin,+net_raw,+sys_admin")
+        .arg(programs::find(name));
+    command
+}
+
 /// What the product logs in a lab: `SLUICE_LOG`, or everything of interest.
 pub fn log_filter() -> String {
     std::env::var("SLUICE_LOG").unwrap_or_else(|_| "info,sluice=debug".into())

@@ -85,6 +85,14 @@ impl Snapshot {
             tables.sort_unstable();
             *text = tables.concat();
         }
+        // Of two with the same priority the newer comes last.
+        for name in ["rules4", "rules6"] {
+            if let Some(text) = self.0.get_mut(name) {
+                let mut lines: Vec<&str> = text.split_inclusive('\n').collect();
+                lines.sort_unstable();
+                *text = lines.concat();
+            }
+        }
         // The kernel derives these, and not always again.
         if let Some(text) = self.0.get_mut("routes6") {
             let kept = text.split_inclusive('\n');

@@ -207,6 +207,28 @@ fn with_the_agent_down() {
 }
 
 #[test]
+fn a_proxy_that_came_while_the_agent_was_away_is_found() {
+    let mut lab = Lab::one_node();
+    lab.agent_mut("na").kill();
+    // Replaced meanwhile: nobody but the shim's note knows the new one's
+    // namespace.
+    lab.stop_proxy("na");
+    lab.remove_pod("za");
+    let mut next = PodSpec::proxy("za", "na");
+    next.host = 10;
+    lab.add_pod(next);
+    lab.start_proxy("na");
+    lab.agent_mut("na").start();
+    lab.wait_captured(&["a1", "a2"]);
+    let proxy = lab.agent("na").status().unwrap().proxy.unwrap();
+    let netns = lab.pod("za").netns.path();
+    assert_eq!(proxy.netns, netns.display().to_string());
+    assert!(goes_through_the_proxy(&lab, "a1"));
+    lab.add_pod(in_shop("a5", 5));
+    assert!(goes_through_the_proxy(&lab, "a5"));
+}
+
+#[test]
 fn with_the_agent_down_deny_blocks_known_namespaces_too() {
     let mut lab = Lab::one_node();
     lab.node_mut("na")

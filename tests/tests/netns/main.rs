@@ -18,6 +18,7 @@ mod policy;
 mod preflight;
 mod proxy;
 mod restarts;
+mod selection;
 mod settings;
 mod tamper;
 mod traffic;

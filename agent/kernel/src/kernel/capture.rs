@@ -1,19 +1,18 @@
-//! The fast path: one pod more, everything else as it was.
+//! The fast path: one pod more or less, everything else as it was.
 
-use super::Kernel;
+use super::{Kernel, reconcile::rules_error};
 use crate::{
     address,
     apply::{self, Failures},
     diff::{self, Step, Verb},
-    error::PodError,
+    error::{KernelError, PodError},
     layout::{self, Ground},
     link,
     model::{Node, Pod, PodUid},
     netns,
     nft::{self, Ruleset},
-    observe,
-    route::{self, Listing},
-    state::{Family, Found, Object, Owner, Wanted},
+    observe, route,
+    state::{Found, Object, Owner, Wanted},
 };
 
 impl Kernel {
@@ -28,6 +27,48 @@ impl Kernel {
         }
         let mut outcome = self.reconcile(node).map_err(PodError::Node)?;
         outcome.pods.remove(uid).unwrap_or(Err(PodError::NotWanted))
+    }
+
+    /// Takes away what captured one pod that `node` does not have any more, and
+    /// reads back that nothing of it is left.
+    ///
+    /// False if more has to be looked at: then a reconcile is due.
+    pub fn release(&mut self, node: &Node, pod: &Pod) -> Result<bool, KernelError> {
+        let claims = |other: &Pod| {
+            other.link.name == pod.link.name || !other.addresses.is_disjoint(&pod.addresses)
+        };
+        let ipv6 = match &self.known {
+            Some(known) if !node.pods.values().any(claims) => known.ipv6,
+            _ => return Ok(false),
+        };
+        if !self.knows(node) {
+            return Ok(false);
+        }
+        let remove = self.pod_routes(pod)?.into_iter().map(|object| Step {
+            verb: Verb::Remove,
+            object,
+            owner: None,
+        });
+        let mut steps: Vec<Step> = remove.collect();
+        diff::arrange(&mut steps);
+        let mut failures = Failures::default();
+        apply::steps(&mut self.node, &self.settings, &steps, &mut failures)?;
+        if failures.shared.is_some() {
+            return Ok(false);
+        }
+        let mut nothing = nft::pod_ruleset(&self.settings, pod, ipv6);
+        for table in nothing.tables.values_mut() {
+            table.chains.clear();
+            table.sets.values_mut().for_each(|set| set.elements.clear());
+        }
+        let observed = self.pod_rules(pod, ipv6)?;
+        if observed.tables.is_empty() {
+            return Ok(false);
+        }
+        let changes = nft::plan(&nothing, &observed);
+        nft::apply(&mut self.node.netfilter, &changes)
+            .map_err(|error| rules_error(&self.node, error))?;
+        Ok(self.pod_rules(pod, ipv6)? == nothing && self.pod_routes(pod)?.is_empty())
     }
 
     /// Whether the shared part is what this node needs.
@@ -86,7 +127,7 @@ impl Kernel {
         wanted: &Wanted,
         ipv6: bool,
     ) -> Result<bool, PodError> {
-        let observed = self.pod_rules(pod, ipv6)?;
+        let observed = self.pod_rules(pod, ipv6).map_err(PodError::Node)?;
         if observed.tables.is_empty() {
             return Ok(false);
         }
@@ -107,35 +148,23 @@ impl Kernel {
         if let Some((_, error)) = failures.pods.pop() {
             return Err(error);
         }
-        let verified = self.pod_rules(pod, ipv6)? == *rules
-            && self.pod_routes(pod)? == wanted.keys().cloned().collect();
-        Ok(verified)
+        let there = self.pod_rules(pod, ipv6).map_err(PodError::Node)? == *rules;
+        let routes = self.pod_routes(pod).map_err(PodError::Node)?;
+        Ok(there && routes == wanted.keys().cloned().collect())
     }
 
-    fn pod_rules(&mut self, pod: &Pod, ipv6: bool) -> Result<Ruleset, PodError> {
+    fn pod_rules(&mut self, pod: &Pod, ipv6: bool) -> Result<Ruleset, KernelError> {
         let observed = nft::observe_pod(&mut self.node.netfilter, &self.settings, pod, ipv6);
-        observed
-            .map_err(self.node.read("packet rules"))
-            .map_err(PodError::Node)
+        observed.map_err(self.node.read("packet rules"))
     }
 
-    fn pod_routes(&mut self, pod: &Pod) -> Result<Found, PodError> {
-        let mut found = Found::new();
-        let table = Listing::Table(self.settings.pod_table);
-        for family in Family::BOTH {
-            let mut own = pod.addresses.iter().map(|address| Family::of(*address));
-            if own.any(|of| of == family) {
-                let routes = route::list(&mut self.node.route, family, table);
-                let routes = routes
-                    .map_err(self.node.read("routes"))
-                    .map_err(PodError::Node)?;
-                let ours = routes.into_iter().filter(|fact| {
-                    fact.protocol == self.settings.protocol
-                        && pod.addresses.contains(&fact.route.destination.0)
-                });
-                found.extend(ours.map(|fact| Object::Route(fact.route)));
-            }
-        }
-        Ok(found)
+    fn pod_routes(&mut self, pod: &Pod) -> Result<Found, KernelError> {
+        let settings = &self.settings;
+        let routes = route::list_to(&mut self.node.route, settings.pod_table, &pod.addresses);
+        let routes = routes.map_err(self.node.read("routes"))?;
+        let ours = routes
+            .into_iter()
+            .filter(|fact| fact.protocol == settings.protocol);
+        Ok(ours.map(|fact| Object::Route(fact.route)).collect())
     }
 }

@@ -119,6 +119,35 @@ fn a_pod_is_captured_alone_and_read_back() {
 }
 
 #[test]
+fn a_pod_is_released_alone_and_nothing_of_it_is_left() {
+    let mut lab = Lab::new();
+    let mut node = lab.usual();
+    let mut kernel = lab.kernel();
+    let two = node.pods.remove(&uid("two")).unwrap();
+    assert!(
+        !kernel.release(&node, &two).unwrap(),
+        "nothing is known of the rest yet"
+    );
+    kernel.reconcile(&node).unwrap();
+    let without = lab.ours("node");
+    // What was never there is no trouble.
+    assert!(kernel.release(&node, &two).unwrap());
+    let alone = node.clone();
+    node.pods.insert(uid("two"), two.clone());
+    assert!(!kernel.release(&node, &two).unwrap(), "it is still wanted");
+    kernel.capture(&node, &uid("two")).unwrap();
+    assert_ne!(lab.ours("node"), without);
+    assert!(kernel.release(&alone, &two).unwrap());
+    assert_eq!(lab.ours("node"), without);
+    assert!(kernel.reconcile(&alone).unwrap().repairs.is_empty());
+    // Its link may be gone by then.
+    kernel.capture(&node, &uid("two")).unwrap();
+    lab.inside("node", &format!("ip link del {}", two.link.name));
+    assert!(kernel.release(&alone, &two).unwrap());
+    assert!(kernel.reconcile(&alone).unwrap().repairs.is_empty());
+}
+
+#[test]
 fn without_a_proxy_captured_pods_are_closed() {
     let mut lab = Lab::new();
     let mut node = lab.usual();

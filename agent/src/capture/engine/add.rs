@@ -8,13 +8,13 @@ use super::{Engine, fresh, pass::Cause};
 use crate::{
     capture::{
         AddError, Added, Ticket,
-        journal::Entry,
-        kernel::{Fault, Kernel},
-        plan::{Left, is_wanted, subjects},
+        journal::{Entry, JournalError},
+        kernel::Kernel,
+        plan::is_wanted,
         sandbox::Sandbox,
-        steering::{Decision, Look},
     },
     desired::{Desired, Intent, Wanted},
+    error::chain,
     status::{PodState, Reason},
 };
 
@@ -51,8 +51,11 @@ impl<K: Kernel> Engine<K> {
         if self.steering.is_bereft() {
             self.steering.look_at_proxies();
         }
-        self.remember(entry)?;
-        let added = self.attempt(&desired, &uid);
+        self.memory.hold(entry);
+        let added = match self.add_alone(&desired, &uid) {
+            Some(added) => added,
+            None => self.add_among_others(&id, &uid),
+        };
         if added.is_err() {
             self.withdraw(&id, before, &uid, forgotten);
         }
@@ -115,42 +118,11 @@ impl<K: Kernel> Engine<K> {
             })
     }
 
-    fn remember(&mut self, entry: Entry) -> Result<(), AddError> {
-        self.memory.put(entry).map_err(|error| {
-            tracing::warn!(error = &error as &dyn Error, "cannot write the journal");
-            let cause = error.source().map(ToString::to_string).unwrap_or_default();
-            AddError::not_ready(format!("{error}: {cause}"))
-        })
-    }
-
-    fn attempt(&mut self, desired: &Arc<Desired>, uid: &PodUid) -> Result<Added, AddError> {
-        let decision = {
-            let subjects = subjects(desired, &self.memory.entries, &self.memory.forgotten);
-            let stale = self.options.resync;
-            let steering = &mut self.steering;
-            let forgotten = &self.memory.forgotten;
-            let decision = steering.decide(&subjects, forgotten, Look::One, Some(uid), stale);
-            let whole = !steering.differs_in_one(&decision.plan, uid);
-            if !whole && decision.plan.node.pods.contains_key(uid) {
-                let started = Instant::now();
-                steering.capture(&decision, uid).map_err(AddError::kernel)?;
-                let took = started.elapsed().as_secs_f64();
-                metrics::histogram!("sluice_apply_duration_seconds").record(took);
-                self.publish(&decision, &subjects, desired, None);
-            }
-            (!whole).then_some(decision)
-        };
-        match decision {
-            Some(decision) => {
-                self.put_off();
-                self.conclude(&decision, uid)
-            }
-            None => self.attempt_whole(uid),
-        }
-    }
-
     /// More than this pod is to be changed, so everything is looked at.
-    fn attempt_whole(&mut self, uid: &PodUid) -> Result<Added, AddError> {
+    fn add_among_others(&mut self, id: &str, uid: &PodUid) -> Result<Added, AddError> {
+        if let Some(entry) = self.memory.entries.get(id) {
+            self.memory.write(entry).map_err(AddError::journal)?;
+        }
         self.steering.backoff.forget(uid);
         self.pass(Cause::Change);
         let status = self.channels.status.borrow().clone();
@@ -164,34 +136,6 @@ impl<K: Kernel> Engine<K> {
             }),
             _ => Err(AddError::of(pod.reason, pod.state, pod.message.clone())),
         }
-    }
-
-    fn conclude(&mut self, decision: &Decision, uid: &PodUid) -> Result<Added, AddError> {
-        if let Some(pod) = decision.plan.node.pods.get(uid) {
-            if let Some(why) = decision.facts.proxy_state.why_not() {
-                return Err(AddError::not_ready(why));
-            }
-            if let Some(entry) = self.memory.newest_of(uid) {
-                self.memory.applied(
-                    &[(uid.clone(), pod.clone())].into(),
-                    &[(uid.clone(), entry)].into(),
-                );
-            }
-            return Ok(Added {
-                uid: uid.clone(),
-                interface: pod.link.name.clone(),
-            });
-        }
-        let Left {
-            state,
-            reason,
-            message,
-        } = decision.plan.left.get(uid).cloned().unwrap_or(Left {
-            state: PodState::Pending,
-            reason: None,
-            message: "the pod is not wanted any more".into(),
-        });
-        Err(AddError::of(reason, state, message))
     }
 
     /// The attempt failed: what it left is taken away.
@@ -253,8 +197,10 @@ impl<K: Kernel> Engine<K> {
             return;
         };
         if let Some(uid) = entry.uid.clone().or_else(|| self.uid_of(&entry.sandbox)) {
-            self.memory.forgotten.insert(uid);
-            self.pass(Cause::Change);
+            self.memory.forgotten.insert(uid.clone());
+            if !self.release_alone(&uid) {
+                self.pass(Cause::Change);
+            }
         }
     }
 
@@ -266,20 +212,20 @@ impl<K: Kernel> Engine<K> {
 }
 
 impl AddError {
-    fn not_ready(reason: impl Into<String>) -> Self {
+    pub(super) fn not_ready(reason: impl Into<String>) -> Self {
         Self::NotReady {
             reason: reason.into(),
         }
     }
 
-    fn kernel(fault: Fault) -> Self {
-        Self::Kernel {
-            reason: fault.message,
-        }
+    #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+    pub(super) fn journal(error: JournalError) -> Self {
+        tracing::warn!(error = &error as &dyn Error, "cannot write the journal");
+        Self::not_ready(chain(&error))
     }
 
     /// What a pod's state means to the runtime that creates it.
-    fn of(reason: Option<Reason>, state: PodState, message: String) -> Self {
+    pub(super) fn of(reason: Option<Reason>, state: PodState, message: String) -> Self {
         match (reason, state) {
             (Some(Reason::Kernel), _) => Self::Kernel { reason: message },
             (Some(Reason::AddressTaken | Reason::Preflight), _) | (_, PodState::Unsupported) => {

@@ -60,8 +60,7 @@ impl<K: Kernel> Engine<K> {
             Cause::Change => Look::All,
             Cause::Resync => Look::Resync,
         };
-        let stale = self.options.resync;
-        let decision = steering.decide(&subjects, &self.memory.forgotten, look, None, stale);
+        let decision = steering.decide(&subjects, &self.memory.forgotten, look);
         let started = Instant::now();
         let applied = steering.apply(&decision, &subjects);
         let took = started.elapsed();

@@ -1,20 +1,24 @@
 //! Says what is true.
 
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, SystemTime},
 };
+
+use sluice_kernel::model::PodUid;
 
 use super::Engine;
 use crate::{
     capture::{
         kernel::Kernel,
+        plan::Subject,
         proxy,
         steering::{Decision, Subjects},
         verdict,
     },
     desired::Desired,
-    status::{NodeStatus, PodState},
+    status::{Event, NodeStatus, PodState},
 };
 
 impl<K: Kernel> Engine<K> {
@@ -57,6 +61,23 @@ impl<K: Kernel> Engine<K> {
         self.send(&before, status);
     }
 
+    /// The status of one pod changed; the rest is as it was.
+    pub(super) fn publish_one(&self, uid: &PodUid, subject: &Subject<'_>, decision: &Decision) {
+        let one = BTreeMap::from([(uid.clone(), subject.clone())]);
+        let Decision { plan, facts } = decision;
+        let now = verdict::pods(&one, plan, facts, &self.steering.read).remove(uid);
+        let event = {
+            let before = self.channels.status.borrow();
+            verdict::pod_event(uid, before.pods.get(uid), now.as_ref())
+        };
+        self.tell(event);
+        self.channels.status.send_modify(|status| {
+            let status = Arc::make_mut(status);
+            status.pods.extend(now.map(|now| (uid.clone(), now)));
+            gauges(status);
+        });
+    }
+
     /// The status while there is no desired state: what a previous run left in
     /// the kernel, as far as the journal knows whose it is.
     pub(super) fn publish_waiting(&self) {
@@ -88,13 +109,17 @@ impl<K: Kernel> Engine<K> {
     }
 
     fn send(&self, before: &NodeStatus, status: NodeStatus) {
-        for event in verdict::events(before, &status) {
-            let pod = event.pod.as_ref().map(ToString::to_string);
+        self.tell(verdict::events(before, &status));
+        gauges(&status);
+        self.channels.status.send_replace(Arc::new(status));
+    }
+
+    fn tell(&self, events: impl IntoIterator<Item = Event>) {
+        for event in events {
+            let pod = event.pod.as_ref().map(PodUid::as_str);
             tracing::info!(kind = ?event.kind, pod, "{}", event.message);
             let _ = self.channels.events.send(event);
         }
-        gauges(&status);
-        self.channels.status.send_replace(Arc::new(status));
     }
 }
 

@@ -31,6 +31,7 @@ pub(crate) struct State {
     /// Reconciles and captures that changed something.
     pub(crate) writes: u32,
     pub(crate) captures: u32,
+    pub(crate) releases: u32,
     pub(crate) preflights: u32,
 }
 
@@ -159,6 +160,15 @@ impl Kernel for FakeKernel {
         Ok(found.is_some_and(|(index, _)| *index == link.index))
     }
 
+    fn links(&mut self) -> Result<BTreeSet<Link>, Fault> {
+        let state = self.state();
+        let links = state.links.iter().map(|(name, (index, _))| Link {
+            index: *index,
+            name: name.clone(),
+        });
+        Ok(links.collect())
+    }
+
     fn netns_id(&self, path: &Path) -> Result<NetnsId, Fault> {
         let state = self.state();
         let (inode, _) = state
@@ -214,6 +224,18 @@ impl Kernel for FakeKernel {
         state.node.pods.insert(uid.clone(), pod.clone());
         state.writes += 1;
         refused
+    }
+
+    fn release(&mut self, node: &Node, pod: &Pod) -> Result<bool, Fault> {
+        let mut state = self.state();
+        state.releases += 1;
+        if state.broken {
+            return Err(Fault::transient("the kernel is out of memory"));
+        }
+        state.node.pods.retain(|_, other| other != pod);
+        assert_eq!(state.node, *node, "more than one pod would be released");
+        state.writes += 1;
+        Ok(true)
     }
 
     fn audit(&mut self, node: &Node) -> Result<Audit, Fault> {

@@ -37,6 +37,10 @@ impl Kernel for Node {
         Self::link_alive(self, link).map_err(|error| Fault::of(&error, true))
     }
 
+    fn links(&mut self) -> Result<BTreeSet<Link>, Fault> {
+        Self::links(self).map_err(|error| Fault::of(&error, true))
+    }
+
     fn netns_id(&self, path: &Path) -> Result<NetnsId, Fault> {
         Self::netns_id(path).map_err(|error| Fault::of(&error, false))
     }
@@ -63,6 +67,10 @@ impl Kernel for Node {
 
     fn capture(&mut self, node: &model::Node, uid: &PodUid) -> Result<(), Fault> {
         Self::capture(self, node, uid).map_err(|error| Fault::of(&error, error.is_transient()))
+    }
+
+    fn release(&mut self, node: &model::Node, pod: &Pod) -> Result<bool, Fault> {
+        Self::release(self, node, pod).map_err(|error| Fault::of(&error, true))
     }
 
     fn audit(&mut self, node: &model::Node) -> Result<Audit, Fault> {

@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use sluice_kernel::model::PodUid;
 
 use super::Subject;
-use crate::{capture::journal::Entry, desired::Desired};
+use crate::{
+    capture::journal::Entry,
+    desired::{Desired, Intent},
+};
 
 /// Every pod that is spoken of. The intent is the desired state's, or what the
 /// controller answered for a pod that the desired state does not have yet.
@@ -19,17 +22,8 @@ pub fn subjects<'a>(
     let mut subjects: BTreeMap<PodUid, Subject<'a>> = answered
         .chain(desired.pods.values())
         .map(|intent| {
-            let addresses = if forgotten.contains(&intent.uid) {
-                BTreeSet::new()
-            } else {
-                intent.addresses.clone()
-            };
-            let subject = Subject {
-                intent,
-                entry: None,
-                addresses,
-            };
-            (intent.uid.clone(), subject)
+            let gone = forgotten.contains(&intent.uid);
+            (intent.uid.clone(), Subject::new(intent, None, gone))
         })
         .collect();
     let owners = Owners::of(&subjects);
@@ -44,14 +38,29 @@ pub fn subjects<'a>(
             subject.entry = Some(entry);
         }
     }
-    for subject in subjects.values_mut() {
-        if let Some(entry) = subject.entry
-            && !entry.sandbox.addresses.is_empty()
-        {
-            subject.addresses.clone_from(&entry.sandbox.addresses);
+    for (uid, subject) in &mut subjects {
+        if subject.entry.is_some() {
+            *subject = Subject::new(subject.intent, subject.entry, forgotten.contains(uid));
         }
     }
     subjects
+}
+
+impl<'a> Subject<'a> {
+    /// A pod and its newest sandbox. `gone`: its only sandbox was deleted.
+    pub fn new(intent: &'a Intent, entry: Option<&'a Entry>, gone: bool) -> Self {
+        let given = entry.map(|entry| &entry.sandbox.addresses);
+        let addresses = match given.filter(|addresses| !addresses.is_empty()) {
+            Some(given) => given.clone(),
+            None if gone => BTreeSet::new(),
+            None => intent.addresses.clone(),
+        };
+        Self {
+            intent,
+            entry,
+            addresses,
+        }
+    }
 }
 
 /// Which pod a sandbox belongs to.

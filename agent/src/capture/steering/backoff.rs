@@ -34,12 +34,12 @@ fn pause(attempts: u32) -> Duration {
 }
 
 impl Backoff {
-    /// Pods that are not to be tried yet. `but` is tried in any case.
-    pub(super) fn resting(&self, but: Option<&PodUid>) -> BTreeMap<PodUid, Fault> {
+    /// Pods that are not to be tried yet.
+    pub(super) fn resting(&self) -> BTreeMap<PodUid, Fault> {
         let now = Instant::now();
         self.pods
             .iter()
-            .filter(|(uid, failure)| failure.until > now && Some(*uid) != but)
+            .filter(|(_, failure)| failure.until > now)
             .map(|(uid, failure)| (uid.clone(), failure.fault.clone()))
             .collect()
     }
@@ -105,10 +105,9 @@ mod tests {
             (good, Ok(())),
         ]));
         assert_eq!(
-            backoff.resting(None),
+            backoff.resting(),
             BTreeMap::from([(bad.clone(), Fault::lasting("no"))])
         );
-        assert_eq!(backoff.resting(Some(&bad)), BTreeMap::new());
         assert!(backoff.due().is_some());
         backoff.after(&BTreeMap::from([(bad, Ok(()))]));
         assert_eq!(backoff.due(), None);

@@ -362,6 +362,24 @@ async fn notes_of_the_shim_are_taken_over() {
     status.wait_for(is).await.unwrap();
 }
 
+#[tokio::test]
+async fn a_proxy_that_came_meanwhile_is_known_from_its_note() {
+    let mut node = Node::new();
+    node.kernel.listen("/run/netns/zt", &[15001, 15006, 15008]);
+    let path: PathBuf = node.run_dir.path().join("notes.jsonl");
+    let line = concat!(
+        r#"{"verb":"PASSED","containerId":"c-zt","netns":"/run/netns/zt","ifname":"eth0","#,
+        r#""podUid":"zt","podNamespace":"istio-system","podName":"zt","#,
+        r#""interfaces":[{"name":"veth-zt","mac":"","sandbox":""}],"addresses":[{"cidr":"10.0.0.200/32"}]}"#,
+        "\n"
+    );
+    std::fs::write(&path, line).unwrap();
+    assert_eq!(notes::take_over(path, &node.capture).await.unwrap(), 1);
+    node.want(intent("zt", Wanted::Proxy));
+    node.want(intent("a", Wanted::Captured));
+    assert_eq!(node.add(a()).await.unwrap(), AddOutcome::Captured);
+}
+
 #[test]
 fn an_add_ends_before_the_shim_gives_up() {
     let own = Duration::from_secs(30);

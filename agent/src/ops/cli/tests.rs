@@ -121,7 +121,7 @@ async fn without_an_agent_the_socket_is_named() {
     let socket = dir.path().join("agent.sock");
     let error = status(&socket, false).await.unwrap_err().to_string();
     assert!(
-        error.contains("is it running? tried ") && error.contains("agent.sock"),
+        error.contains("start it") && error.contains("agent.sock"),
         "{error}"
     );
 }

@@ -85,7 +85,10 @@ impl Folder {
     fn look(&mut self, unsettled: &mut bool) -> Result<(), String> {
         let home = folder_id(&self.path);
         let listed = files::list(&self.path).map_err(|error| {
-            format!("the folder cannot be read ({error}); what it last said stays")
+            format!(
+                "the folder cannot be read ({error}); make it, or name another with --directory; \
+                 what it last said stays"
+            )
         })?;
         // A volume that is not mounted any more leaves an empty folder.
         if home != self.home && listed.is_empty() && !self.files.is_empty() {

@@ -174,6 +174,40 @@ async fn a_taken_address_is_refused_naming_both() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn deleting_one_pod_touches_no_other() {
+    let mut node = Node::ready().await;
+    for (name, inode, address) in [("a", 11, "10.0.0.4"), ("b", 12, "10.0.0.5")] {
+        node.added(name, inode, address).await;
+    }
+    node.capture.resync().await.unwrap();
+    node.capture.del("a".into(), "eth0".into()).await;
+    assert_eq!(node.kernel.state().releases, 1);
+    assert_eq!(node.programmed(), ["b"]);
+    assert_eq!(node.journal(), ["zt", "b"]);
+    // What could not be released by itself is tried again with everything.
+    node.kernel.change(|state| state.broken = true);
+    node.capture.del("b".into(), "eth0".into()).await;
+    assert_eq!(node.programmed(), ["b"]);
+    node.kernel.change(|state| state.broken = false);
+    node.capture.resync().await.unwrap();
+    assert_eq!(node.kernel.state().releases, 2);
+    assert_eq!(node.programmed(), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_is_waited_for_is_given_on() {
+    let mut node = Node::ready().await;
+    node.added("a", 11, "10.0.0.4").await;
+    node.pod("b", 12, "10.0.0.4");
+    node.want(intent("b", Wanted::Captured, &["10.0.0.4"]));
+    node.until_pod("b", PodState::Failed, Some(Reason::AddressTaken))
+        .await;
+    node.capture.del("a".into(), "eth0".into()).await;
+    node.until_pod("b", PodState::Captured, None).await;
+    assert_eq!(node.programmed(), ["b"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_del_makes_an_add_that_waits_void() {
     let mut node = Node::ready().await;
     let sandbox = node.pod("a", 11, "10.0.0.4");

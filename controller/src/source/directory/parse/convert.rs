@@ -68,7 +68,7 @@ impl Converter {
             annotations: self.keep(metadata.annotations, |key| relevant.annotation(key)),
             host_network: spec.host_network.unwrap_or_default(),
             completed: matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")),
-            addresses: addresses(status)?,
+            addresses: addresses(status, spec.host_network.unwrap_or_default())?,
             host_ports: host_ports(spec, line)?,
         })
     }
@@ -171,25 +171,30 @@ fn static_uid(metadata: &Metadata, line: u64) -> Result<Option<Uid>, Wrong> {
     let annotations = metadata.annotations.as_ref();
     let hash = annotations.and_then(|annotations| annotations.get(CONFIG_HASH));
     let hash = hash.and_then(Option::as_deref).unwrap_or_default();
-    if hash.len() > MAX_UID {
-        let reason = format!("annotation {CONFIG_HASH} has more than {MAX_UID} characters");
+    if hash.len() > MAX_UID || !hash.bytes().all(|c| c.is_ascii_graphic()) {
+        let shown: String = hash.chars().take(MAX_UID).collect();
+        let reason = format!(
+            "annotation {CONFIG_HASH} {shown:?} is not a hash: at most {MAX_UID} printable \
+             characters"
+        );
         return Err(wrong(line, reason));
     }
     Ok((!hash.is_empty()).then(|| hash.into()))
 }
 
-fn addresses(status: Status) -> Result<BTreeSet<IpAddr>, Wrong> {
+// A pod on the host's network has the host's addresses, which nobody captures.
+fn addresses(status: Status, host_network: bool) -> Result<BTreeSet<IpAddr>, Wrong> {
     let all = status.pod_ips.unwrap_or_default();
     let all = all.into_iter().map(|ip| ip.ip).chain(status.pod_ip);
     let mut addresses = BTreeSet::new();
     for text in all.filter(|text| !text.value.is_empty()) {
         let line = text.referenced.line();
-        let address = text.value.parse().map_err(|_| {
-            wrong(
-                line,
-                format!("pod address {:?} is not an IP address", text.value),
-            )
-        })?;
+        let not = |what: &str| wrong(line, format!("pod address {:?} is {what}", text.value));
+        let address = text.value.parse();
+        let address = address.map_err(|_| not("not an IP address"))?;
+        if let Some(kind) = nobodys(&address).filter(|_| !host_network) {
+            return Err(not(&format!("{kind}, and no address of one pod")));
+        }
         addresses.insert(address);
         if addresses.len() > MAX_ADDRESSES {
             let reason = format!("more than {MAX_ADDRESSES} pod addresses");
@@ -197,6 +202,28 @@ fn addresses(status: Status) -> Result<BTreeSet<IpAddr>, Wrong> {
         }
     }
     Ok(addresses)
+}
+
+// Kinds of addresses that would take other people's traffic if they were
+// captured.
+fn nobodys(address: &IpAddr) -> Option<&'static str> {
+    let link_local = match address {
+        IpAddr::V4(v4) if v4.is_broadcast() => return Some("the broadcast address"),
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => {
+            return Some("IPv4-mapped");
+        }
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    if link_local {
+        Some("link-local")
+    } else if address.is_unspecified() {
+        Some("unspecified")
+    } else if address.is_loopback() {
+        Some("loopback")
+    } else {
+        address.is_multicast().then_some("multicast")
+    }
 }
 
 fn host_ports(spec: Spec, line: u64) -> Result<BTreeSet<u16>, Wrong> {

@@ -229,6 +229,58 @@ fn what_is_wrong_is_told_with_its_line() {
 }
 
 #[test]
+fn what_would_take_other_peoples_traffic_is_wrong() {
+    let mut told = Vec::new();
+    for address in [
+        "127.0.0.1",
+        "::1",
+        "169.254.0.9",
+        "fe80::1",
+        "224.0.0.1",
+        "ff02::1",
+        "::ffff:10.0.0.1",
+        "0.0.0.0",
+        "255.255.255.255",
+    ] {
+        let pod = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\nstatus:\n";
+        told.extend(wrongs(&format!("{pod}  podIPs: [{{ip: '{address}'}}]\n")));
+        told.extend(wrongs(&format!("{pod}  podIP: '{address}'\n")).pop());
+    }
+    let hash = "metadata: {name: a, annotations: {kubernetes.io/config.hash: \"a\\nb\"}}";
+    told.extend(wrongs(&format!("apiVersion: v1\nkind: Pod\n{hash}")));
+    told.dedup();
+    insta::assert_snapshot!(told.join("\n"), @r#"
+    6: pod address "127.0.0.1" is loopback, and no address of one pod
+    6: pod address "::1" is loopback, and no address of one pod
+    6: pod address "169.254.0.9" is link-local, and no address of one pod
+    6: pod address "fe80::1" is link-local, and no address of one pod
+    6: pod address "224.0.0.1" is multicast, and no address of one pod
+    6: pod address "ff02::1" is multicast, and no address of one pod
+    6: pod address "::ffff:10.0.0.1" is IPv4-mapped, and no address of one pod
+    6: pod address "0.0.0.0" is unspecified, and no address of one pod
+    6: pod address "255.255.255.255" is the broadcast address, and no address of one pod
+    1: annotation kubernetes.io/config.hash "a\nb" is not a hash: at most 128 printable characters
+    "#);
+    // The host's addresses are the host's.
+    let host = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {hostNetwork: true}\nstatus: {podIP: 127.0.0.1}";
+    assert!(pod(host).host_network);
+}
+
+#[test]
+fn the_example_is_understood() {
+    let text = include_str!("../../../../../deploy/examples/intent/shop.yaml");
+    assert_eq!(
+        whats(text),
+        [
+            "2 ns shop",
+            "9 pod shop/cart",
+            "19 pod shop/batch",
+            "30 pod istio-system/ztunnel-node-a"
+        ]
+    );
+}
+
+#[test]
 fn every_wrong_document_is_told_but_not_more_than_some() {
     let two = "kind: Pod\n---\nkind: Pod\n";
     assert_eq!(wrongs(two).len(), 2);
