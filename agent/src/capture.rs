@@ -5,7 +5,7 @@
 //! journal), and the kernel's own change notices. Outputs: a [`NodeStatus`] and
 //! [`Event`]s. Nothing is written to the kernel before the first desired state.
 //!
-//! [`plan`] decides, [`engine`] does and reads back, [`journal`] remembers
+//! [`plan`] decides, `engine` does and reads back, [`journal`] remembers
 //! across a restart.
 
 mod engine;

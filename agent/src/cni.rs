@@ -1,7 +1,7 @@
 //! Answers the CNI shim while the container runtime creates or deletes a pod,
 //! and keeps the two files that it uses while the agent does not answer.
 //!
-//! [`service`] is the gRPC service, [`request`] checks what came in, [`learn`]
+//! [`service`] is the gRPC service, `request` checks what came in, `learn`
 //! finds out what is wanted of a pod, [`error`] says what went wrong in the
 //! protocol's codes. Generated types stop here.
 

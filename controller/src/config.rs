@@ -50,7 +50,7 @@ pub struct Config {
 /// they change.
 #[derive(Clone, Debug, clap::Args)]
 pub struct TlsArgs {
-    /// Certificate with the name spiffe://<trust domain>/controller/<name>, PEM.
+    /// Certificate with the name `spiffe://<trust domain>/controller/<name>`, PEM.
     #[arg(long = "tls-cert", env = "SLUICE_TLS_CERT", value_name = "PATH")]
     pub cert: PathBuf,
 

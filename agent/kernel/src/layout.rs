@@ -84,11 +84,20 @@ pub(crate) fn node_shared(ground: Ground<'_>) -> Wanted {
     shared(objects)
 }
 
-/// The host itself is exempt; TCP to captured pods goes to the proxy, and what
+/// The host itself is exempt, and so are the answers of link-local addresses,
+/// to which nothing is taken; TCP to captured pods goes to the proxy, and what
 /// finds no route there goes on where it would have gone.
-fn node_rules(settings: &Settings, family: Family) -> [Rule; 3] {
+fn node_rules(settings: &Settings, family: Family) -> [Rule; 4] {
     let [host, captured, rest] = settings.node_priorities;
+    let link_local: (IpAddr, u8) = match family {
+        Family::V4 => (Ipv4Addr::new(169, 254, 0, 0).into(), 16),
+        Family::V6 => (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0).into(), 10),
+    };
     [
+        Rule {
+            source: Some(link_local),
+            ..rule(family, host, Action::Goto(rest))
+        },
         Rule {
             iif: Some("lo".into()),
             ..rule(family, host, Action::Goto(rest))

@@ -5,6 +5,12 @@ use std::{
     future, io,
     net::IpAddr,
     path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
 };
 
 use sluice_agent::capture::kernel::{Audit, Changes, Fault, Kernel, Outcome};
@@ -13,6 +19,16 @@ use sluice_kernel::model::{Evidence, Link, NetnsId, Node, Pod, PodUid, Refusal, 
 #[derive(Default)]
 pub(crate) struct FakeKernel {
     settings: Settings,
+    /// While this is set, whoever asks it to do or find something waits.
+    pub(crate) stuck: Arc<AtomicBool>,
+}
+
+impl FakeKernel {
+    fn wait(&self) {
+        while self.stuck.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
 }
 
 pub(crate) struct Silence;
@@ -31,6 +47,7 @@ impl Kernel for FakeKernel {
     }
 
     fn preflight(&mut self, _: &Node) -> Result<Vec<Refusal>, Fault> {
+        self.wait();
         Ok(Vec::new())
     }
 
@@ -70,6 +87,7 @@ impl Kernel for FakeKernel {
     }
 
     fn reconcile(&mut self, node: &Node) -> Result<Outcome, Fault> {
+        self.wait();
         Ok(Outcome {
             repairs: vec![Repair {
                 kind: "rule",
@@ -89,6 +107,7 @@ impl Kernel for FakeKernel {
     }
 
     fn audit(&mut self, node: &Node) -> Result<Audit, Fault> {
+        self.wait();
         Ok(Audit {
             differences: Vec::new(),
             pods: node

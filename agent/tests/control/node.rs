@@ -47,7 +47,11 @@ impl Setup {
 
     /// An agent that follows these endpoints and keeps its state in the folder.
     pub(crate) fn agent(&self, controllers: Vec<String>) -> Node {
-        let capture = capture(self.dir.path());
+        self.agent_on(FakeKernel::default(), controllers)
+    }
+
+    pub(crate) fn agent_on(&self, kernel: FakeKernel, controllers: Vec<String>) -> Node {
+        let capture = capture(kernel, self.dir.path());
         let options = control::Options {
             node_name: "node-a".into(),
             controllers,
@@ -61,10 +65,10 @@ impl Setup {
     }
 }
 
-/// An engine over a kernel that is always as it should be.
-pub(crate) fn capture(run_dir: &Path) -> Capture {
+/// An engine over a kernel.
+fn capture(kernel: FakeKernel, run_dir: &Path) -> Capture {
     let journal = Journal::open(run_dir).unwrap();
-    Capture::start(capture::Options::default(), FakeKernel::default(), journal).unwrap()
+    Capture::start(capture::Options::default(), kernel, journal).unwrap()
 }
 
 impl Node {

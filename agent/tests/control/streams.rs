@@ -1,6 +1,9 @@
 //! Streams: what is taken, what is refused, and what happens afterwards.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use sluice_agent::{
     control::resolve::{Resolution, ResolveError},
@@ -13,6 +16,7 @@ use tonic::Status;
 
 use crate::{
     controller::{FakeController, Mood, delta, pod, snapshot},
+    kernel::FakeKernel,
     node::Setup,
 };
 
@@ -39,6 +43,29 @@ async fn follows_and_answers_once_the_state_is_on_disk() {
     assert_eq!(stream.stored().await.sequence, 2);
     assert_eq!(node.uids(), ["u1", "u2"]);
     assert!(node.control.link().borrow().connected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kernel_that_takes_its_time_does_not_hold_up_the_stream() {
+    let setup = Setup::new();
+    let mut controller =
+        FakeController::start(setup.identity("controller", "c0"), Mood::Serving).await;
+    let kernel = FakeKernel::default();
+    let stuck = Arc::clone(&kernel.stuck);
+    stuck.store(true, Ordering::SeqCst);
+    let node = setup.agent_on(kernel, vec![controller.endpoint()]);
+
+    let mut stream = controller.stream().await;
+    stream.send("s", 1, snapshot(&["u1"], 1)).await;
+    assert_eq!(stream.stored().await.sequence, 1);
+    for revision in 2..20 {
+        stream.send("s", revision, delta(&["u2"])).await;
+        assert_eq!(stream.stored().await.sequence, revision);
+    }
+    assert!(node.capture.status().borrow().pods.is_empty());
+    // What is true follows once it is known.
+    stuck.store(false, Ordering::SeqCst);
+    stream.report_of("u2").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -27,6 +27,24 @@ fn only_tcp_is_taken() {
     assert!(ping(lab.ns("a1"), lab.v6().b1));
 }
 
+#[test]
+fn link_local_destinations_are_not_taken() {
+    let lab = Lab::meshed(Form::Iptables, Knobs::default());
+    // Such as a cloud's metadata service, which tells callers by their address.
+    let metadata: std::net::IpAddr = [169, 254, 169, 254].into();
+    lab.ns("ext").ip("addr add 169.254.169.254/32 dev lo");
+    lab.ns("na")
+        .ip("route add 169.254.169.254/32 via 192.168.77.2");
+    let mark = lab.proxy("na").mark();
+    let (a1, uplink) = (lab.v4().a1, lab.v4().uplink);
+    let answer = Call::to(metadata, 8080).hello(lab.ns("a1"), "metadata");
+    assert_eq!(answer, Ok(format!("ext saw {uplink}")));
+    let seen = lab
+        .proxy("na")
+        .saw_outbound(mark, a1, (metadata, 8080).into(), false);
+    assert!(!seen, "it went through the proxy");
+}
+
 /// A node as other people have set it up, with the proxy's pod there already.
 fn crowded_node() -> Lab {
     let mut lab = Lab::new(2);

@@ -94,6 +94,7 @@ fn without_a_proxy_and_without_ipv6_an_address_is_closed() {
     insta::assert_snapshot!(words(node(ground, [(&uid, &pod)]).into_keys()), @r"
     route unreachable 10.0.0.2/32 metric 4000000000 in table 8301
     IPv4 rule 104: iif lo goto 106
+    IPv4 rule 104: from 169.254.0.0/16 goto 106
     IPv4 rule 105: ipproto tcp lookup 8301
     IPv4 rule 106: nop
     ");

@@ -7,7 +7,7 @@ use sluice_kernel::model::PodUid;
 use super::Engine;
 use crate::{
     capture::{AddError, Added, kernel::Kernel, steering::Decision},
-    desired::Desired,
+    desired::{Desired, Wanted},
     status::PodState,
 };
 
@@ -53,7 +53,9 @@ impl<K: Kernel> Engine<K> {
         let Some(desired) = self.channels.desired.borrow().clone() else {
             return false;
         };
-        let Some(subject) = self.memory.alone(&desired, uid) else {
+        let subject = self.memory.alone(&desired, uid);
+        // Without it another proxy may have to be found.
+        let Some(subject) = subject.filter(|one| one.intent.wanted != Wanted::Proxy) else {
             return false;
         };
         let (steering, stale) = (&mut self.steering, self.options.resync);

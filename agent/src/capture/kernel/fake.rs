@@ -31,6 +31,7 @@ pub(crate) struct State {
     /// Reconciles and captures that changed something.
     pub(crate) writes: u32,
     pub(crate) captures: u32,
+    pub(crate) reconciles: u32,
     pub(crate) releases: u32,
     pub(crate) preflights: u32,
 }
@@ -197,6 +198,7 @@ impl Kernel for FakeKernel {
 
     fn reconcile(&mut self, node: &Node) -> Result<Outcome, Fault> {
         let mut state = self.state();
+        state.reconciles += 1;
         if state.broken {
             return Err(Fault::transient("the kernel is out of memory"));
         }

@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use sluice_kernel::model::PodUid;
+use sluice_kernel::model::{Pod, PodUid};
 
 use super::{Decision, Steering};
 use crate::capture::{
     kernel::{Fault, Kernel},
     locate,
-    plan::{Facts, Subject, plan},
+    plan::{Facts, Plan, Subject, plan},
     proxy::{self, Looked},
 };
 
@@ -49,21 +49,27 @@ impl<K: Kernel> Steering<K> {
         };
         let plan = plan(&BTreeMap::from([(uid.clone(), subject.clone())]), &facts);
         let planned = plan.node.pods.get(uid);
-        let stands = known
-            .zip(planned)
-            .is_none_or(|(known, planned)| known == planned);
-        let mine = known.or(planned).map(|pod| &pod.addresses);
-        let others = self.node.pods.iter().filter(|(other, _)| *other != uid);
-        let free = mine.is_none_or(|mine| {
-            others
-                .map(|(_, other)| &other.addresses)
-                .all(|other| other.is_disjoint(mine))
-        });
-        let alone = stands
-            && free
-            && plan.node.proxy == self.node.proxy
-            && plan.node.host_ports.is_subset(&self.node.host_ports);
+        let alone = match (known, planned) {
+            // Nothing is done.
+            (None, None) => true,
+            (Some(known), Some(planned)) if known != planned => false,
+            (Some(pod), _) | (None, Some(pod)) => self.leaves_the_rest(uid, pod, &plan, &facts),
+        };
         alone.then_some(Decision { plan, facts })
+    }
+
+    /// Whether no other pod has to do with this one, and the shared part stays
+    /// as it is programmed.
+    fn leaves_the_rest(&self, uid: &PodUid, pod: &Pod, plan: &Plan, facts: &Facts) -> bool {
+        let mut others = self.node.pods.iter().filter(|(other, _)| *other != uid);
+        let proxy = if others.clone().next().is_some() {
+            &facts.proxy
+        } else {
+            &plan.node.proxy
+        };
+        *proxy == self.node.proxy
+            && plan.node.host_ports.is_subset(&self.node.host_ports)
+            && others.all(|(_, other)| other.addresses.is_disjoint(&pod.addresses))
     }
 
     /// Brings up the pod of a decision about it alone.
@@ -88,11 +94,11 @@ impl<K: Kernel> Steering<K> {
         Ok(())
     }
 
-    /// Takes down a pod. False if that did not do, and everything is to be
-    /// looked at.
+    /// Takes down a pod that was decided about alone. False if that did not do,
+    /// and everything is to be looked at.
     pub(in crate::capture) fn release(&mut self, uid: &PodUid) -> bool {
         let Some(pod) = self.node.pods.remove(uid) else {
-            return false;
+            return true;
         };
         let released = self.kernel.release(&self.node, &pod);
         if released != Ok(true) {

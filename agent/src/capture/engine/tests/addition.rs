@@ -174,6 +174,27 @@ async fn a_taken_address_is_refused_naming_both() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_add_that_has_to_wait_makes_no_pass() {
+    let mut node = Node::ready().await;
+    node.added("a", 11, "10.0.0.4").await;
+    let sandbox = node.pod("b", 12, "10.0.0.5");
+    node.kernel.listen("/run/netns/zt", &[15001]);
+    node.until_pod("a", PodState::Pending, Some(Reason::ProxyNotListening))
+        .await;
+    // The last notice of a change has been looked at.
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    let reconciles = node.kernel.state().reconciles;
+    for _ in 0..3 {
+        let waits = node.add(&sandbox).await;
+        assert!(matches!(waits, Err(AddError::NotReady { .. })), "{waits:?}");
+    }
+    // Nor does the DEL of a pod that never got that far.
+    node.capture.del("b".into(), "eth0".into()).await;
+    assert_eq!(node.kernel.state().reconciles, reconciles);
+    assert_eq!(node.journal(), ["zt", "a"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn deleting_one_pod_touches_no_other() {
     let mut node = Node::ready().await;
     for (name, inode, address) in [("a", 11, "10.0.0.4"), ("b", 12, "10.0.0.5")] {
