@@ -242,7 +242,7 @@ impl<K: Kernel> Steering<K> {
         ReadBack {
             pods,
             steered,
-            orphans: BTreeMap::new(),
+            left: BTreeMap::new(),
         }
     }
 
@@ -261,22 +261,25 @@ impl<K: Kernel> Steering<K> {
             Ok(held) => !pod.addresses.is_disjoint(held),
             Err(_) => true,
         };
-        let known = was.pods.iter().chain(&self.read.orphans);
-        let orphans = known
-            .filter(|(uid, pod)| !subjects.contains_key(*uid) && holds(pod))
+        let known = was.pods.iter().chain(&self.read.left);
+        let left: BTreeMap<PodUid, Pod> = known
+            .filter(|(uid, pod)| !self.node.pods.contains_key(*uid) && holds(pod))
             .map(|(uid, pod)| (uid.clone(), pod.clone()))
             .collect();
         let steered = match &held {
             Ok(held) => {
-                let touched = subjects.keys().filter(|uid| touches(subjects, uid, held));
-                touched.cloned().collect()
+                // A pod whose sandbox is gone has no addresses any more but those
+                // that its rules are still for.
+                let touched =
+                    |uid: &&PodUid| touches(subjects, uid, held) || left.contains_key(*uid);
+                subjects.keys().filter(touched).cloned().collect()
             }
             Err(_) => std::mem::take(&mut self.read.steered),
         };
         self.read = ReadBack {
             pods,
             steered,
-            orphans,
+            left,
         };
     }
 }

@@ -25,8 +25,8 @@ pub(super) struct ReadBack {
     pub(super) pods: BTreeMap<PodUid, Result<(), Fault>>,
     /// Pods that rules of ours hold, wholly or in part.
     pub(super) steered: BTreeSet<PodUid>,
-    /// Pods that rules of ours hold and that no intent speaks of.
-    pub(super) orphans: BTreeMap<PodUid, Pod>,
+    /// Pods that rules of ours hold and that are not to be captured any more.
+    pub(super) left: BTreeMap<PodUid, Pod>,
 }
 
 /// The status of every pod.

@@ -35,7 +35,9 @@ impl<K: Kernel> Engine<K> {
         let before = self.channels.status.borrow().clone();
         let read = &steering.read;
         let mut pods = verdict::pods(subjects, &decision.plan, &decision.facts, read);
-        for (uid, pod) in &read.orphans {
+        // What no intent speaks of.
+        let orphans = read.left.iter();
+        for (uid, pod) in orphans.filter(|(uid, _)| !subjects.contains_key(*uid)) {
             let message = "no longer wanted; its rules could not be removed yet";
             pods.insert(uid.clone(), verdict::orphan(None, pod, message));
         }
