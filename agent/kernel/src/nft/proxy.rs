@@ -73,6 +73,8 @@ fn steered(settings: &Settings, ipv6: bool) -> Vec<Rule> {
     let ports = settings.ports;
     let taken = |rule: Statements| rule.set_mark(settings.mark, settings.mark_mask).accept();
     let to = |link: &str, protocol| Statements::default().input(link).nfproto(protocol).tcp();
+    // Found to be the proxy's before, by the rules for what is lost.
+    let known = Statements::default().marked(settings.mark, settings.mark_mask);
     let connection = taken(Statements::default().tcp().transparent_connection());
     let outbound = protocols(ipv6).map(|protocol| {
         taken(to(&settings.link_out, protocol).tproxy(loopback(protocol), ports.outbound))
@@ -90,7 +92,8 @@ fn steered(settings: &Settings, ipv6: bool) -> Vec<Rule> {
     });
     // Nobody listens: say so at once.
     let refused = Statements::default().tcp().reject();
-    std::iter::once(connection)
+    [known.accept(), connection]
+        .into_iter()
         .chain(outbound)
         .chain(inbound)
         .chain([refused])

@@ -145,7 +145,7 @@ pub(super) fn table(settings: &Settings, protocol: Protocol, link_out: u32) -> O
         comment: Some(owner(settings)),
         chains: BTreeMap::from([
             ("prerouting".into(), before_mangle(settings)),
-            (LOST.into(), plain(lost())),
+            (LOST.into(), plain(lost(settings))),
             (TELL.into(), plain(copies.into_iter().chain([unmark]))),
             (
                 "output".into(),
@@ -178,11 +178,13 @@ fn before_mangle(settings: &Settings) -> Chain {
 }
 
 /// Those that the proxy does not have. A connection that just begins or that has
-/// ended has a socket too, but not one that can be asked about wildcards.
-fn lost() -> [Rule; 3] {
+/// ended has a socket too, but not one that can be asked about wildcards. The
+/// others are marked here already: each question is a look-up of the socket.
+fn lost(settings: &Settings) -> [Rule; 3] {
+    let had = Statements::default().transparent();
     [
         Statements::default().listener().goto(TELL),
-        Statements::default().transparent().back(),
+        had.set_mark(settings.mark, settings.mark_mask).back(),
         Statements::default().goto(TELL),
     ]
 }
