@@ -211,6 +211,7 @@ impl<K: Kernel> Engine<K> {
         let retry = self.steering.backoff.due();
         let changed = self.steering.look_at_proxies() || self.steering.is_reborn(&self.options);
         if changed
+            || self.steering.may_have_changed()
             || !self.steering.kernel.sysctls_ok()
             || retry.is_some_and(|due| due <= Instant::now())
         {

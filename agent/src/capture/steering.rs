@@ -8,7 +8,7 @@ mod seat;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use sluice_kernel::model::{Node, Pod, PodUid, Refusal, Repair};
@@ -21,6 +21,9 @@ use super::{
     proxy::{self, Candidate, Looked},
     verdict::ReadBack,
 };
+
+/// What forbids capture is looked for again after this.
+const FORBIDDEN: Duration = Duration::from_secs(2);
 
 pub(super) type Subjects<'a> = BTreeMap<PodUid, Subject<'a>>;
 
@@ -122,7 +125,7 @@ impl<K: Kernel> Steering<K> {
             .pods
             .keys()
             .any(|uid| !facts.held.contains_key(uid));
-        if new || self.preflight_at.is_none() || look == Look::Resync {
+        if new || self.preflight_at.is_none() || look == Look::Resync || self.may_have_changed() {
             self.preflight(&hopeful.node);
         }
         if self.findings.is_empty() {
@@ -136,6 +139,15 @@ impl<K: Kernel> Steering<K> {
             plan: plan(subjects, &facts),
             facts,
         }
+    }
+
+    /// Something forbids capture, and that is a while ago: nobody tells us when
+    /// other people take their rules away.
+    pub(super) fn may_have_changed(&self) -> bool {
+        let old = self
+            .preflight_at
+            .is_some_and(|at| at.elapsed() >= FORBIDDEN);
+        old && !self.findings.is_empty()
     }
 
     fn preflight(&mut self, node: &Node) {

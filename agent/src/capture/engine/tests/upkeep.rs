@@ -212,6 +212,26 @@ async fn what_cannot_be_reconciled_is_said_as_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_finding_that_goes_without_a_word_is_noticed() {
+    let mut node = Node::ready().await;
+    let finding = Refusal {
+        check: "rpfilter",
+        evidence: "a rule".into(),
+        remedy: "delete it".into(),
+    };
+    node.kernel.state().findings.push(finding);
+    node.kernel
+        .attach("/run/netns/a", 11, "veth-a", &["10.0.0.4"]);
+    node.want(intent("a", Wanted::Captured, &["10.0.0.4"]));
+    node.until_pod("a", PodState::Unsupported, Some(Reason::Preflight))
+        .await;
+    // Other people's rules are not announced to us, and all else is quiet by now.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    node.kernel.state().findings.clear();
+    node.until_pod("a", PodState::Captured, None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn explains_a_pod_and_no_stranger() {
     let mut node = Node::ready().await;
     node.added("a", 11, "10.0.0.4").await;
