@@ -58,6 +58,25 @@ pub struct Intent {
     pub message: String,
 }
 
+#[cfg(test)]
+impl Intent {
+    /// An intent with nothing in it but what it is for.
+    pub(crate) fn bare(uid: PodUid, wanted: Wanted) -> Self {
+        Self {
+            uid,
+            namespace: String::new(),
+            name: String::new(),
+            wanted,
+            hash: String::new(),
+            addresses: BTreeSet::new(),
+            static_uid: None,
+            host_ports: BTreeSet::new(),
+            host_network: false,
+            message: String::new(),
+        }
+    }
+}
+
 /// What the controller wants to be done with a pod.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub enum Wanted {

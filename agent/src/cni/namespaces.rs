@@ -126,16 +126,9 @@ mod tests {
     fn desired() -> Desired {
         let uid = PodUid::new("u").unwrap();
         let intent = Intent {
-            uid: uid.clone(),
             namespace: "odd".into(),
             name: "pod".into(),
-            wanted: Wanted::Captured,
-            hash: String::new(),
-            addresses: BTreeSet::new(),
-            static_uid: None,
-            host_ports: BTreeSet::new(),
-            host_network: false,
-            message: String::new(),
+            ..Intent::bare(uid.clone(), Wanted::Captured)
         };
         Desired {
             origin: Origin::Disk,

@@ -163,16 +163,10 @@ mod tests {
     fn desired(uid: &str, wanted: Wanted) -> Desired {
         let uid = PodUid::new(uid).unwrap();
         let intent = Intent {
-            uid: uid.clone(),
             namespace: "mesh".into(),
             name: uid.to_string(),
-            wanted,
             hash: "h".into(),
-            addresses: BTreeSet::new(),
-            static_uid: None,
-            host_ports: BTreeSet::new(),
-            host_network: false,
-            message: String::new(),
+            ..Intent::bare(uid.clone(), wanted)
         };
         Desired {
             origin: Origin::Disk,

@@ -38,16 +38,11 @@ fn uid(name: &str) -> PodUid {
 
 fn intent(name: &str, wanted: Wanted, addresses: &[&str]) -> Intent {
     Intent {
-        uid: uid(name),
         namespace: "shop".into(),
         name: name.into(),
-        wanted,
         hash: format!("hash of {name}"),
         addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
-        static_uid: None,
-        host_ports: BTreeSet::new(),
-        host_network: false,
-        message: String::new(),
+        ..Intent::bare(uid(name), wanted)
     }
 }
 

@@ -27,16 +27,10 @@ fn link(n: u8) -> Link {
 
 fn intent(n: u8, wanted: Wanted) -> Intent {
     Intent {
-        uid: uid(n),
         namespace: "shop".into(),
         name: format!("pod-{n}"),
-        wanted,
-        hash: String::new(),
         addresses: BTreeSet::from([address(n)]),
-        static_uid: None,
-        host_ports: BTreeSet::new(),
-        host_network: false,
-        message: String::new(),
+        ..Intent::bare(uid(n), wanted)
     }
 }
 

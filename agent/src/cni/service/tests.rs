@@ -39,16 +39,10 @@ fn uid(name: &str) -> PodUid {
 
 fn intent(name: &str, wanted: Wanted) -> Intent {
     Intent {
-        uid: uid(name),
         namespace: "shop".into(),
         name: name.into(),
-        wanted,
-        hash: String::new(),
-        addresses: BTreeSet::new(),
-        static_uid: None,
-        host_ports: BTreeSet::new(),
-        host_network: false,
         message: "it asks for ports to be left out".into(),
+        ..Intent::bare(uid(name), wanted)
     }
 }
 

@@ -39,16 +39,10 @@ fn node(pods: &[(&str, PodState)]) -> NodeStatus {
 /// A state that speaks of these pods.
 fn wanted(pods: &[&str]) -> Desired {
     let intent = |name: &str| Intent {
-        uid: uid(name),
         namespace: "default".into(),
         name: "web".into(),
-        wanted: Wanted::Captured,
         hash: "h1".into(),
-        addresses: BTreeSet::new(),
-        static_uid: None,
-        host_ports: BTreeSet::new(),
-        host_network: false,
-        message: String::new(),
+        ..Intent::bare(uid(name), Wanted::Captured)
     };
     Desired {
         origin: Origin::Controller,
