@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use sluice_mtls::TlsFiles;
 
 use crate::{
@@ -18,6 +18,21 @@ use crate::{
 /// Decides which pods are captured, and streams that to the node agents.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "sluice-controller", version)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The verbs of the binary.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Serve agents and operators.
+    Run(Box<Config>),
+}
+
+/// Flags of `run`.
+#[derive(Clone, Debug, clap::Args)]
 pub struct Config {
     /// Folder of Pod and Namespace YAML, watched.
     #[arg(long, env = "SLUICE_DIRECTORY", value_name = "PATH")]
@@ -186,10 +201,11 @@ mod tests {
 
     use clap::Parser as _;
 
-    use super::{Config, duration};
+    use super::{Cli, Command, Config, duration};
 
-    const LEAST: [&str; 9] = [
+    const LEAST: [&str; 10] = [
         "sluice-controller",
+        "run",
         "--directory",
         "/etc/pods",
         "--tls-cert",
@@ -201,7 +217,9 @@ mod tests {
     ];
 
     fn parse(more: &[&str]) -> Result<Config, clap::Error> {
-        Config::try_parse_from(LEAST.iter().chain(more))
+        let cli = Cli::try_parse_from(LEAST.iter().chain(more))?;
+        let Command::Run(config) = cli.command;
+        Ok(*config)
     }
 
     #[test]

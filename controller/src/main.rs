@@ -4,15 +4,18 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use sluice_controller::{config::Config, run};
+use sluice_controller::{
+    config::{Cli, Command, Config},
+    run,
+};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let config = Config::parse();
+    let Command::Run(config) = Cli::parse().command;
     sluice_ops::logging::init(config.log_json);
-    match start(config).await {
+    match start(*config).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("sluice-controller: {error:#}");

@@ -15,7 +15,10 @@ use std::{
 };
 
 use clap::Parser as _;
-use sluice_controller::{config::Config, run};
+use sluice_controller::{
+    config::{Cli, Command, Config},
+    run,
+};
 use sluice_mtls::{Reload, TlsFiles, connect, testing::TestCa};
 use sluice_proto::{
     capture::v1::{
@@ -58,7 +61,11 @@ fn config(folder: &Path, listen: SocketAddr, http: SocketAddr, tls: &TlsFiles) -
         format!("--tls-ca={}", tls.ca.display()),
         "--release-after=200ms".to_owned(),
     ];
-    Config::try_parse_from(["sluice-controller".to_owned()].into_iter().chain(args)).unwrap()
+    let verb = ["sluice-controller", "run"].map(str::to_owned);
+    let Command::Run(config) = Cli::try_parse_from(verb.into_iter().chain(args))
+        .unwrap()
+        .command;
+    *config
 }
 
 fn get(http: SocketAddr, path: &str) -> String {

@@ -82,6 +82,7 @@ pub fn condition(status: &NodeStatus) -> proto::NodeCondition {
     proto::NodeCondition {
         capture_ready: status.capture_ready,
         message: status.message.clone(),
+        left: false,
     }
 }
 

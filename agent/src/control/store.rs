@@ -136,6 +136,7 @@ fn encode(desired: &Desired) -> Option<Vec<u8>> {
         batch: Some(proto::stream_capture_state_response::Batch::Snapshot(
             snapshot,
         )),
+        node: None,
     }
     .encode_to_vec();
     let kept = LastGood {

@@ -101,6 +101,7 @@ impl FakeStream {
                 namespaces: 1,
             }),
             batch: Some(batch),
+            node: None,
         };
         self.outbound.send(Ok(message)).await.unwrap();
     }

@@ -156,6 +156,7 @@ impl Session {
             sequence: self.sequence,
             revision: Some(revision),
             batch: Some(batch),
+            node: None,
         })
     }
 

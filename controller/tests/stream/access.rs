@@ -102,6 +102,7 @@ fn report(uid: &str, hash: &str, full: bool) -> Message {
         node: Some(NodeCondition {
             capture_ready: true,
             message: String::new(),
+            left: false,
         }),
     })
 }

@@ -21,7 +21,7 @@ impl Lab {
         let files = self.certificate("controller", "lab");
         let mut command = program("sluice-controller");
         command
-            .arg("--directory")
+            .args(["run", "--directory"])
             .arg(self.folder.path())
             .args(["--listen", &format!("0.0.0.0:{PORT}")])
             .args(["--metrics-listen", &format!("0.0.0.0:{METRICS}")])

@@ -28,6 +28,7 @@ fn message(sequence: u64, pods: u64, batch: Batch) -> proto::StreamCaptureStateR
         sequence,
         revision: revision(pods),
         batch: Some(batch),
+        node: None,
     }
 }
 
