@@ -72,6 +72,13 @@ pub const HOST_APP: u16 = 9000;
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 
+/// What the names of a lab's namespaces and directories begin with. It tells
+/// [`sweep`] which process they belong to.
+pub fn unique_id() -> String {
+    let number = COUNTER.fetch_add(1, Ordering::SeqCst);
+    format!("sl{:x}x{number:x}", std::process::id())
+}
+
 /// One or two nodes, what hangs on them, and what is outside.
 #[derive(Debug)]
 pub struct Lab {
@@ -95,8 +102,7 @@ impl Lab {
     /// A lab with nodes `na` and, when `nodes` is 2, `nb`; no pods yet.
     pub fn new(nodes: u8) -> Self {
         sweep::once();
-        let number = COUNTER.fetch_add(1, Ordering::SeqCst);
-        let id = format!("sl{:x}x{number:x}", std::process::id());
+        let id = unique_id();
         let dir = tempfile::Builder::new()
             .prefix(&sweep::directory_prefix(&id))
             .tempdir()

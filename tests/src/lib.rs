@@ -11,6 +11,7 @@
 )]
 
 pub mod bench;
+pub mod cluster;
 pub mod lab;
 pub mod stand_in;
 pub mod workloads;

@@ -7,10 +7,15 @@ use std::{
 };
 
 /// A command that `timeout` ends after half a minute.
-#[expect(clippy::disallowed_methods, reason = "the lab drives the node's tools")]
 pub fn bounded(program: &str) -> Command {
+    bounded_by(program, 30)
+}
+
+/// A command that `timeout` ends after some seconds.
+#[expect(clippy::disallowed_methods, reason = "the lab drives the node's tools")]
+pub fn bounded_by(program: impl AsRef<std::ffi::OsStr>, seconds: u32) -> Command {
     let mut command = Command::new("timeout");
-    command.args(["-k", "1", "30", program]);
+    command.args(["-k", "1", &seconds.to_string()]).arg(program);
     command
 }
 

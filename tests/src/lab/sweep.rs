@@ -1,15 +1,20 @@
 //! Removes what a killed test run has left.
 
-use std::{env, fs, path::Path, sync::Once};
+use std::{env, fs, path::Path, sync::Once, time::Duration};
 
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 
-use super::command::{self, Bounded as _};
+use super::{
+    command::{self, Bounded as _},
+    wait,
+};
 
 const DIRECTORY: &str = "sluice-lab-";
+/// How long killed processes may take to be gone.
+const END: Duration = Duration::from_secs(10);
 
 static ONCE: Once = Once::new();
 
@@ -22,6 +27,7 @@ pub fn once() {
                 remove(&name);
             }
         }
+        crate::cluster::cgroup::remove(is_abandoned);
         let directories = env::temp_dir();
         for name in names(&directories) {
             if name.strip_prefix(DIRECTORY).is_some_and(is_abandoned) {
@@ -57,19 +63,27 @@ fn owner(name: &str) -> Option<u32> {
 }
 
 fn remove(name: &str) {
-    let pids = command::bounded("ip")
-        .args(["netns", "pids", name])
-        .run_quietly();
-    let text = pids.map(|output| output.stdout).unwrap_or_default();
-    for pid in String::from_utf8_lossy(&text).lines() {
-        if let Ok(pid) = pid.trim().parse() {
-            // Gone already is as good.
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-        }
+    for pid in pids(name) {
+        // Gone already is as good.
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
     }
+    // A cluster's node takes all its pods with it; then its files can go.
+    wait::until(END, || pids(name).is_empty());
     command::bounded("ip")
         .args(["netns", "del", name])
         .run_quietly();
+}
+
+/// The processes in a namespace.
+fn pids(name: &str) -> Vec<i32> {
+    let output = command::bounded("ip")
+        .args(["netns", "pids", name])
+        .run_quietly();
+    let text = output.map(|output| output.stdout).unwrap_or_default();
+    String::from_utf8_lossy(&text)
+        .lines()
+        .filter_map(|pid| pid.trim().parse().ok())
+        .collect()
 }
 
 #[cfg(test)]

@@ -1,0 +1,39 @@
+//! Control groups of nodes: each node's pods are below one of its own.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+const ROOT: &str = "/sys/fs/cgroup";
+
+/// Removes, in every hierarchy, the groups whose name says so. Their processes
+/// have ended.
+pub fn remove(is_meant: impl Fn(&str) -> bool) {
+    let root = Path::new(ROOT);
+    let mut hierarchies = directories(root);
+    hierarchies.push(root.into());
+    for group in hierarchies.iter().flat_map(|path| directories(path)) {
+        let name = group.file_name().unwrap_or_default().to_string_lossy();
+        if is_meant(&name) {
+            remove_tree(&group);
+        }
+    }
+}
+
+/// A group can be removed when it has none below it; its files go by themselves.
+fn remove_tree(group: &Path) {
+    for below in directories(group) {
+        remove_tree(&below);
+    }
+    // Whoever else sweeps may have been first.
+    let _ = fs::remove_dir(group);
+}
+
+fn directories(path: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect()
+}

@@ -1,0 +1,30 @@
+//! Scenarios in a real Kubernetes: `cargo test -p sluice-tests --test cluster`.
+//!
+//! A name begins with the cluster it runs in. Each cluster is brought up once, for
+//! the first of its scenarios, and taken down before the next one or at the end.
+
+mod bare;
+mod shared;
+
+use libtest_mimic::Arguments;
+use sluice_tests::cluster::{Family, Options, ProxyMode};
+
+use self::shared::Scenarios;
+
+fn main() {
+    let mut arguments = Arguments::from_args();
+    // Scenarios of a cluster are steps on the same cluster.
+    arguments.test_threads = Some(1);
+    let mut scenarios = Scenarios::default();
+    scenarios.cluster("dual-iptables", Options::default(), bare::SCENARIOS);
+    scenarios.cluster(
+        "ipv6-nftables",
+        Options {
+            proxy_mode: ProxyMode::Nftables,
+            family: Family::Ipv6,
+            ..Options::default()
+        },
+        bare::SCENARIOS,
+    );
+    scenarios.run(&arguments);
+}
