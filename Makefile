@@ -7,7 +7,7 @@ export SLUICE_TOOLS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sluice/tools
 shim_target := x86_64-unknown-linux-gnu
 export SLUICE_CNI ?= $(CURDIR)/target/$(shim_target)/shim/sluice-cni
 
-.PHONY: help build shim demo test bench lint fmt
+.PHONY: help build shim images demo test bench lint fmt
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -18,6 +18,9 @@ build: ## agent, controller, stand-in proxy and demo (debug), shim (static, opti
 
 shim:
 	RUSTFLAGS="-C target-feature=+crt-static" cargo build -p sluice-cni --profile shim --target $(shim_target)
+
+images: ## images of agent, controller and stand-in proxy, in target/images/ (PROFILE=release for releases)
+	@scripts/images $(PROFILE)
 
 demo: ## two nodes, real packets: a namespace is labelled and its pods are captured
 	@scripts/setup demo
