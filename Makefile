@@ -7,10 +7,10 @@ export SLUICE_TOOLS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sluice/tools
 shim_target := x86_64-unknown-linux-gnu
 export SLUICE_CNI ?= $(CURDIR)/target/$(shim_target)/shim/sluice-cni
 
-.PHONY: help build shim images demo test bench lint fmt
+.PHONY: help build shim images demo cluster cluster-down test bench lint fmt
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
 build: ## agent, controller, stand-in proxy and demo (debug), shim (static, optimised)
 	cargo build --workspace --bins
@@ -26,6 +26,18 @@ demo: ## two nodes, real packets: a namespace is labelled and its pods are captu
 	@scripts/setup demo
 	@$(MAKE) --no-print-directory build
 	@target/debug/demo
+
+# For example CLUSTER="--proxy-mode nftables --family ipv6".
+CLUSTER ?=
+cluster: ## a two-node Kubernetes that stays, and how to look around; options in CLUSTER
+	@scripts/setup cluster
+	@scripts/test-images
+	cargo build -p sluice-tests --bin cluster
+	@target/debug/cluster up $(CLUSTER)
+
+cluster-down: ## takes it away, also after a crash or a reboot
+	cargo build -p sluice-tests --bin cluster
+	@target/debug/cluster down
 
 test: ## every tier; one line per tier at the end
 	@scripts/setup test

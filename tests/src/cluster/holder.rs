@@ -75,6 +75,10 @@ impl Holder {
         Self { init }
     }
 
+    pub fn pid(&self) -> u32 {
+        self.init.pid()
+    }
+
     /// A path of the node as seen from the machine.
     pub fn path(&self, path: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root", self.init.pid())).join(path.trim_start_matches('/'))

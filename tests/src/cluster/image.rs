@@ -31,3 +31,12 @@ pub fn of_tests() -> Vec<PathBuf> {
     }
     archives
 }
+
+/// Every archive that has been made, the product's images among them.
+pub fn all() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory()).into_iter().flatten();
+    let mut archives: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    archives.retain(|path| path.extension().is_some_and(|extension| extension == "tar"));
+    archives.sort();
+    archives
+}

@@ -98,6 +98,12 @@ impl Node {
         self.holder.path(path)
     }
 
+    /// The node's first process, as the machine sees it: whose namespaces a
+    /// program enters that wants to be on the node.
+    pub fn init_pid(&self) -> u32 {
+        self.holder.pid()
+    }
+
     /// What the node has changed below `/etc`, `/opt` or `/var`: the upper
     /// directory of that tree's overlay. To be looked at, not written.
     pub fn changes(&self, tree: &str) -> PathBuf {

@@ -18,24 +18,32 @@ const END: Duration = Duration::from_secs(10);
 
 static ONCE: Once = Once::new();
 
-/// Deletes namespaces and directories of labs whose test process is gone, after
-/// ending the processes inside.
+/// Deletes namespaces, control groups and directories of labs whose test process
+/// is gone, after ending the processes inside.
 pub fn once() {
-    ONCE.call_once(|| {
-        for name in names(Path::new("/run/netns")) {
-            if is_abandoned(&name) {
-                remove(&name);
-            }
+    ONCE.call_once(|| sweep(is_abandoned));
+}
+
+/// The same for one lab, whoever made it.
+pub fn remove(id: &str) {
+    sweep(|name| name.split_once('-').is_some_and(|(lab, _)| lab == id));
+}
+
+/// `is_meant` is asked about names that begin with a lab's id and a dash.
+fn sweep(is_meant: impl Fn(&str) -> bool) {
+    for name in names(Path::new("/run/netns")) {
+        if is_meant(&name) {
+            remove_netns(&name);
         }
-        crate::cluster::cgroup::remove(is_abandoned);
-        let directories = env::temp_dir();
-        for name in names(&directories) {
-            if name.strip_prefix(DIRECTORY).is_some_and(is_abandoned) {
-                // Somebody else may be sweeping, too.
-                let _ = fs::remove_dir_all(directories.join(&name));
-            }
+    }
+    crate::cluster::cgroup::remove(&is_meant);
+    let directories = env::temp_dir();
+    for name in names(&directories) {
+        if name.strip_prefix(DIRECTORY).is_some_and(&is_meant) {
+            // Somebody else may be sweeping, too.
+            let _ = fs::remove_dir_all(directories.join(&name));
         }
-    });
+    }
 }
 
 /// How the directory of the lab `id` begins.
@@ -62,7 +70,7 @@ fn owner(name: &str) -> Option<u32> {
     u32::from_str_radix(pid, 16).ok()
 }
 
-fn remove(name: &str) {
+fn remove_netns(name: &str) {
     for pid in pids(name) {
         // Gone already is as good.
         let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);

@@ -3,6 +3,11 @@
 //! A name begins with the cluster it runs in. Each cluster is brought up once, for
 //! the first of its scenarios, and taken down before the next one or at the end.
 
+#![expect(
+    clippy::expect_used,
+    reason = "scenarios fail where they stand; their harness is not the compiler's"
+)]
+
 mod bare;
 mod shared;
 
@@ -16,10 +21,10 @@ fn main() {
     // Scenarios of a cluster are steps on the same cluster.
     arguments.test_threads = Some(1);
     let mut scenarios = Scenarios::default();
-    scenarios.cluster("dual-iptables", Options::default(), bare::SCENARIOS);
+    scenarios.cluster("dual-iptables", &Options::default(), bare::SCENARIOS);
     scenarios.cluster(
         "ipv6-nftables",
-        Options {
+        &Options {
             proxy_mode: ProxyMode::Nftables,
             family: Family::Ipv6,
             ..Options::default()

@@ -26,7 +26,12 @@ pub(crate) struct Scenarios {
 
 impl Scenarios {
     /// Adds scenarios that share a cluster.
-    pub(crate) fn cluster(&mut self, name: &'static str, options: Options, scenarios: &[Scenario]) {
+    pub(crate) fn cluster(
+        &mut self,
+        name: &'static str,
+        options: &Options,
+        scenarios: &[Scenario],
+    ) {
         for (scenario, run) in scenarios.iter().copied() {
             let (current, options) = (Arc::clone(&self.current), options.clone());
             self.trials
