@@ -20,6 +20,7 @@
 pub mod address;
 pub mod cgroup;
 pub mod control;
+pub mod dns;
 pub mod exec;
 pub mod files;
 pub mod forward;
@@ -44,7 +45,7 @@ use tempfile::TempDir;
 
 use crate::lab::{self, netns::Netns, sweep};
 
-use self::{control::Control, forward::Forward, pki::Pki};
+use self::{control::Control, dns::Dns, forward::Forward, pki::Pki};
 
 /// How long a part of the cluster may take to come up on a busy machine.
 pub const START: Duration = Duration::from_secs(120);
@@ -57,6 +58,7 @@ pub struct Cluster {
     // In the order in which they are taken down.
     pub nodes: Vec<Node>,
     pub control: Control,
+    _dns: Dns,
     _forward: Forward,
     pub pki: Pki,
     pub options: Options,
@@ -92,9 +94,12 @@ impl Cluster {
         }
         let forward = Forward::start(&control.netns, control::PORT);
         pki.kubeconfig(&forward.server(), "admin", "admin");
+        let inside = pki.kubeconfig(&control::local(), "inside", "admin");
+        let dns = Dns::start(&control.netns, address::control(options.family), inside);
         let mut cluster = Self {
             nodes,
             control,
+            _dns: dns,
             _forward: forward,
             pki,
             options,
@@ -154,13 +159,17 @@ impl Cluster {
 
     /// A client of the API server as administrator.
     pub async fn client(&self) -> kube::Client {
-        // Two crypto providers may be compiled in; another test may have chosen.
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let config = kube::config::Kubeconfig::read_from(self.kubeconfig()).expect("a kubeconfig");
-        let options = kube::config::KubeConfigOptions::default();
-        let config = kube::Config::from_custom_kubeconfig(config, &options)
-            .await
-            .expect("the kubeconfig of the cluster");
-        kube::Client::try_from(config).expect("a client of the cluster")
+        client_of(&self.kubeconfig()).await
     }
+}
+
+async fn client_of(kubeconfig: &Path) -> kube::Client {
+    // Somebody else in the process may have chosen the same before.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let config = kube::config::Kubeconfig::read_from(kubeconfig).expect("a kubeconfig");
+    let options = kube::config::KubeConfigOptions::default();
+    let config = kube::Config::from_custom_kubeconfig(config, &options)
+        .await
+        .expect("the kubeconfig of the cluster");
+    kube::Client::try_from(config).expect("a client of the cluster")
 }

@@ -43,13 +43,12 @@ impl Control {
         lan(&netns, options.family);
         let logs = dir.join("log");
         files::directory(&logs);
-        let local = format!("https://127.0.0.1:{PORT}");
         let run = |name: &str, args: &[String]| start(&netns, name, args, &logs);
         let etcd = run("etcd", &etcd(&dir.join("etcd")));
         let api_server_args = api_server(pki, options, dir);
         let api_server = Some(run("kube-apiserver", &api_server_args));
         let [manager, scheduler] = ["kube-controller-manager", "kube-scheduler"]
-            .map(|part| pki.kubeconfig(&local, part, part));
+            .map(|part| pki.kubeconfig(&local(), part, part));
         let controller_manager = run(
             "kube-controller-manager",
             &controller_manager(pki, options, &manager),
@@ -141,6 +140,11 @@ impl Control {
     }
 }
 
+/// The API server as it is called inside its namespace.
+pub fn local() -> String {
+    format!("https://127.0.0.1:{PORT}")
+}
+
 fn start(netns: &Netns, name: &str, args: &[String], logs: &Path) -> Process {
     let path = if name == "etcd" {
         PathBuf::from("/usr/bin/etcd")
@@ -180,6 +184,8 @@ fn etcd(data: &Path) -> Vec<String> {
         ("--listen-peer-urls", "http://127.0.0.1:2380".into()),
         ("--logger", "zap".into()),
         ("--log-level", "warn".into()),
+        // What a crash of the machine would lose is lost anyway.
+        ("--unsafe-no-fsync", "true".into()),
     ])
 }
 

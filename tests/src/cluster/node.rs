@@ -219,7 +219,8 @@ fn configure(dir: &Path, name: &str, server: &str, cgroup: &str, pki: &Pki, opti
         let config = super::pki::kubeconfig(server, Path::new("/etc/kubernetes/pki"), client);
         files::write_json(&kubernetes.join(format!("{client}.conf")), &config);
     }
-    files::write_json(&kubernetes.join("kubelet.yaml"), &kubelet::config(cgroup));
+    let kubelet = kubelet::config(cgroup, address::control(options.family));
+    files::write_json(&kubernetes.join("kubelet.yaml"), &kubelet);
     files::write_json(
         &kubernetes.join("kube-proxy.yaml"),
         &kube_proxy::config(name, options),

@@ -59,7 +59,13 @@ fn names(directory: &Path) -> Vec<String> {
 }
 
 fn is_abandoned(name: &str) -> bool {
-    owner(name).is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists())
+    owner(name).is_some_and(|pid| !is_alive(pid))
+}
+
+/// A process that has ended may still be listed until somebody asks how; it has
+/// no command line any more.
+fn is_alive(pid: u32) -> bool {
+    fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty())
 }
 
 /// The test process that made the namespace `sl<pid>x<number>-<name>`.
@@ -105,5 +111,11 @@ mod tests {
         assert_eq!(owner("sl1fx0"), None);
         assert_eq!(owner("slna"), None);
         assert_eq!(owner("cni-1234"), None);
+    }
+
+    #[test]
+    fn a_process_is_alive_until_it_has_ended() {
+        assert!(is_alive(std::process::id()));
+        assert!(!is_alive(u32::MAX));
     }
 }

@@ -97,6 +97,19 @@ fn services_by_kube_proxy(cluster: &mut Cluster) {
             cluster.call(NAMESPACE, "client", address, 80)
         });
     }
+    for name in ["web.bare.svc", "web", "web.bare.svc.cluster.local"] {
+        let answer = cluster.exec(
+            NAMESPACE,
+            "client",
+            &["workload", "call", &format!("{name}:80")],
+        );
+        assert!(
+            answer
+                .as_ref()
+                .is_ok_and(|text| text.starts_with("web saw ")),
+            "{name}: {answer:?}"
+        );
+    }
     let chains = cluster.node("na").run("nft", &["list", "tables"]);
     let mode = cluster.options.proxy_mode.name();
     assert_eq!(

@@ -2,13 +2,19 @@
 
 use std::{
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs as _, UdpSocket},
     thread,
     time::{Duration, Instant},
 };
 
 /// How often `hold` sends a line.
 const BEAT: Duration = Duration::from_millis(100);
+
+/// The first address of `HOST:PORT`.
+pub(crate) fn resolve(text: &str) -> io::Result<SocketAddr> {
+    let first = text.to_socket_addrs()?.next();
+    first.ok_or_else(|| io::Error::other("the name has no address"))
+}
 
 /// One line there and one back.
 pub(crate) fn call(to: SocketAddr, patience: Duration) -> io::Result<String> {

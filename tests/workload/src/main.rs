@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! workload serve [--port 8080] [--name NAME]      answers on TCP, HTTP and UDP
-//! workload call ADDRESS:PORT [--http] [--udp] [--patience MS]
-//! workload hold ADDRESS:PORT [--for SECONDS] [--patience MS]
+//! workload call HOST:PORT [--http] [--udp] [--patience MS]
+//! workload hold HOST:PORT [--for SECONDS] [--patience MS]
 //! ```
 //!
 //! `serve` takes its name from the host name, which is the pod's. A TCP
@@ -21,8 +21,8 @@ mod serve;
 use std::{env, process::ExitCode, time::Duration};
 
 const USAGE: &str = "usage: workload serve [--port N] [--name NAME]
-       workload call ADDRESS:PORT [--http] [--udp] [--patience MS]
-       workload hold ADDRESS:PORT [--for SECONDS] [--patience MS]";
+       workload call HOST:PORT [--http] [--udp] [--patience MS]
+       workload hold HOST:PORT [--for SECONDS] [--patience MS]";
 
 fn main() -> ExitCode {
     let args: Vec<String> = env::args().skip(1).collect();
@@ -44,9 +44,7 @@ fn run(args: &[String]) -> Result<(), String> {
         }
         "call" | "hold" => {
             let to = rest.first().ok_or(USAGE)?;
-            let to = to
-                .parse()
-                .map_err(|error| format!("{to}: {error}\n{USAGE}"))?;
+            let to = client::resolve(to).map_err(|error| format!("{to}: {error}"))?;
             let patience = Duration::from_millis(number(rest, "--patience", 3000)?);
             let answer = if verb == "hold" {
                 let limit = option(rest, "--for").map(str::parse).transpose();

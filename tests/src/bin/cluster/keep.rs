@@ -52,9 +52,9 @@ pub(crate) fn start(state: &State) -> anyhow::Result<()> {
 }
 
 /// Ends the background process, and waits until everything is taken down.
-pub(crate) fn stop(pid: u32) -> anyhow::Result<()> {
+pub(crate) fn stop(state: &State, pid: u32) -> anyhow::Result<()> {
     let process = Pid::from_raw(pid.cast_signed());
-    let gone = || kill(process, None).is_err();
+    let gone = || state.keeper().is_none();
     // Gone already is as good.
     let _ = kill(process, Signal::SIGTERM);
     if !wait::until(DOWN, gone) {

@@ -83,7 +83,7 @@ fn run(verb: &Verb) -> anyhow::Result<()> {
         }
         Verb::Down => {
             if let Some(pid) = state.keeper() {
-                keep::stop(pid)?;
+                keep::stop(&state, pid)?;
             }
             state.remove()
         }

@@ -1,5 +1,7 @@
 //! kubelet.
 
+use std::net::IpAddr;
+
 use serde_json::{Value, json};
 
 use crate::cluster::tools;
@@ -8,7 +10,7 @@ use super::Node;
 
 /// Settings for a machine that has neither systemd nor a whole cgroup tree to
 /// give away: pods are put below one group, and nothing is reserved or evicted.
-pub(super) fn config(cgroup: &str) -> Value {
+pub(super) fn config(cgroup: &str, dns: IpAddr) -> Value {
     let pki = |name: &str| format!("/etc/kubernetes/pki/{name}");
     json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
@@ -22,6 +24,7 @@ pub(super) fn config(cgroup: &str) -> Value {
         "tlsCertFile": pki("kubelet-server.crt"),
         "tlsPrivateKeyFile": pki("kubelet-server.key"),
         "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
+        "clusterDNS": [dns],
         "clusterDomain": "cluster.local",
         "resolvConf": "",
         "cgroupDriver": "cgroupfs",
