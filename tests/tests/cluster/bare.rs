@@ -8,7 +8,7 @@ use sluice_tests::{
         Cluster, SETTLE,
         pod::{self, APP},
     },
-    lab::wait,
+    lab::{client::Call, wait},
 };
 
 use super::shared::Scenario;
@@ -22,6 +22,11 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ("services_by_kube_proxy", services_by_kube_proxy),
     ("probes_by_the_kubelet", probes_by_the_kubelet),
     ("tokens_for_an_audience", tokens_for_an_audience),
+    (
+        "daemons_see_the_namespaces_of_later_pods",
+        daemons_see_the_namespaces_of_later_pods,
+    ),
+    ("deployments_and_host_ports", deployments_and_host_ports),
     (
         "kubelets_write_their_own_node_only",
         kubelets_write_their_own_node_only,
@@ -180,6 +185,83 @@ fn tokens_for_an_audience(cluster: &mut Cluster) {
     );
     assert_ne!(review("somebody-else")["authenticated"], true);
     cluster.kubectl(&["delete", "pod", "-n", NAMESPACE, "token"]);
+}
+
+/// A privileged pod of the node, as a node agent is: a mount of the namespaces'
+/// directory that later mounts reach, and the node's own processes.
+fn daemons_see_the_namespaces_of_later_pods(cluster: &mut Cluster) {
+    pods(cluster);
+    let mut daemon = pod::workload(NAMESPACE, "daemon", "na");
+    daemon["spec"]["hostNetwork"] = json!(true);
+    daemon["spec"]["volumes"] = json!([
+        {"name": "netns", "hostPath": {"path": "/var/run/netns"}},
+        {"name": "proc", "hostPath": {"path": "/proc"}},
+    ]);
+    let container = &mut daemon["spec"]["containers"][0];
+    container["args"] = json!(["serve", "--port", "8099"]);
+    container["ports"] = json!([]);
+    container["readinessProbe"]["httpGet"]["port"] = json!(8099);
+    container["securityContext"] = json!({"privileged": true});
+    container["volumeMounts"] = json!([
+        {"name": "netns", "mountPath": "/var/run/netns", "mountPropagation": "HostToContainer"},
+        {"name": "proc", "mountPath": "/host/proc", "readOnly": true},
+    ]);
+    cluster.apply(&daemon);
+    cluster.wait_pods_ready(NAMESPACE, &["daemon"]);
+    cluster.apply(&pod::workload(NAMESPACE, "later", "na"));
+    cluster.wait_pods_ready(NAMESPACE, &["later"]);
+    let look = "for ns in /var/run/netns/*; do nsenter --net=$ns ip addr; done";
+    let sh = |script: &str| cluster.exec(NAMESPACE, "daemon", &["sh", "-c", script]);
+    let seen = sh(look).expect("the namespaces are entered");
+    let later = cluster.pod_ips(NAMESPACE, "later")[0].to_string();
+    assert!(seen.contains(&later), "no {later} in\n{seen}");
+    let others = cluster.pod_ips(NAMESPACE, "client")[0].to_string();
+    assert!(
+        !seen.contains(&others),
+        "a pod of the other node in\n{seen}"
+    );
+    let names = sh("cat /host/proc/[0-9]*/comm 2>/dev/null || true").expect("the node's processes");
+    assert_eq!(names.matches("kubelet\n").count(), 1, "{names}");
+    cluster.kubectl(&["delete", "pod", "-n", NAMESPACE, "daemon", "later"]);
+}
+
+/// Scheduler, controller manager and portmap.
+fn deployments_and_host_ports(cluster: &mut Cluster) {
+    pods(cluster);
+    let mut template = pod::workload(NAMESPACE, "spread", "na");
+    let spec = template["spec"].as_object_mut().expect("a spec");
+    spec.remove("nodeName");
+    spec["containers"][0]["ports"] = json!([{"containerPort": APP, "hostPort": 18080}]);
+    cluster.apply(&json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"namespace": NAMESPACE, "name": "spread"},
+        "spec": {
+            "replicas": 2,
+            "selector": {"matchLabels": {"app": "spread"}},
+            "template": {"metadata": {"labels": {"app": "spread"}}, "spec": template["spec"]},
+        },
+    }));
+    // Two cannot have the host port on the same node.
+    cluster.kubectl(&[
+        "rollout",
+        "status",
+        "-n",
+        NAMESPACE,
+        "deployment/spread",
+        "--timeout=60s",
+    ]);
+    for node in &cluster.nodes {
+        let answer = Call::to(node.addresses[0], 18080).hello(&cluster.control.netns, "host-port");
+        assert!(
+            answer
+                .as_ref()
+                .is_ok_and(|text| text.starts_with("spread-")),
+            "{}: {answer:?}",
+            node.name
+        );
+    }
+    cluster.kubectl(&["delete", "deployment", "-n", NAMESPACE, "spread"]);
 }
 
 fn kubelets_write_their_own_node_only(cluster: &mut Cluster) {

@@ -33,10 +33,15 @@ disabled_plugins = [
   conf_dir = "/etc/cni/net.d"
 "#;
 
+/// The last that it says before it serves kubelets.
+const SERVES: &str = "Start streaming server";
+
 impl Node {
-    /// Starts containerd, and waits until it answers.
+    /// Starts containerd, and waits until it serves kubelets: that is later than
+    /// it answers `ctr`, and a kubelet that comes earlier ends.
     pub fn start_containerd(&mut self) {
         self.stop_containerd();
+        let before = self.log("containerd").matches(SERVES).count();
         let args = ["--config", "/etc/containerd/config.toml"].map(String::from);
         let mut containerd = self.spawn("containerd", Path::new("/usr/bin/containerd"), &args);
         wait::value("containerd to answer", START, || {
@@ -45,12 +50,9 @@ impl Node {
                 "containerd ended:\n{}",
                 tail(&containerd.log(), 30)
             );
-            let output = self.output("ctr", &["version"]);
-            if output.status.success() {
-                Ok(())
-            } else {
-                Err(String::from_utf8_lossy(&output.stderr).into_owned())
-            }
+            let log = self.log("containerd");
+            let serves = log.matches(SERVES).count() > before;
+            serves.then_some(()).ok_or_else(|| tail(&log, 10))
         });
         self.containerd = Some(containerd);
     }
