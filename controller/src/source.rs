@@ -4,6 +4,7 @@
 //! then on tells what changes. Now there is one, a [`directory`] of YAML.
 
 pub mod directory;
+mod object;
 
 use std::{fmt, sync::Arc};
 

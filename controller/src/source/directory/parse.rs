@@ -11,7 +11,7 @@ use serde_saphyr::{
 use tracing::debug;
 
 use super::claims::{Body, Object};
-use crate::model::{Interner, Relevant};
+use crate::model::Relevant;
 use convert::Converter;
 use document::{Head, Item, Items, Kind};
 
@@ -37,10 +37,7 @@ pub(super) struct Parser {
 impl Parser {
     pub(super) fn new(relevant: Relevant) -> Self {
         Self {
-            converter: Converter {
-                relevant,
-                names: Interner::default(),
-            },
+            converter: Converter::new(relevant),
         }
     }
 
