@@ -34,9 +34,8 @@ pub enum Command {
 /// Flags of `run`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Config {
-    /// Folder of Pod and Namespace YAML, watched.
-    #[arg(long, env = "SLUICE_DIRECTORY", value_name = "PATH")]
-    pub directory: PathBuf,
+    #[command(flatten)]
+    pub source: SourceArgs,
 
     /// Where agents and operators connect (gRPC over mutual TLS).
     #[arg(long, env = "SLUICE_LISTEN", default_value = "0.0.0.0:15010")]
@@ -59,6 +58,22 @@ pub struct Config {
     /// Log JSON lines instead of text.
     #[arg(long, env = "SLUICE_LOG_JSON")]
     pub log_json: bool,
+}
+
+/// Where pods and namespaces come from.
+#[derive(Clone, Debug, clap::Args)]
+pub struct SourceArgs {
+    /// Follow the pods and namespaces of a cluster.
+    #[arg(long, env = "SLUICE_KUBERNETES")]
+    pub kubernetes: bool,
+
+    /// Follow a folder of Pod and Namespace YAML instead.
+    #[arg(long, env = "SLUICE_DIRECTORY", value_name = "PATH")]
+    pub directory: Option<PathBuf>,
+
+    /// How to reach the API server; without it, as the pod that this is.
+    #[arg(long, env = "SLUICE_KUBECONFIG", value_name = "PATH")]
+    pub kubeconfig: Option<PathBuf>,
 }
 
 /// The controller's certificate, and whom it believes. Files are re-read when
@@ -111,6 +126,46 @@ pub struct SelectArgs {
         value_delimiter = ','
     )]
     pub excluded_namespaces: Vec<String>,
+}
+
+/// The one source that is asked for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Chosen {
+    Directory(PathBuf),
+    /// With a kubeconfig, or as the pod that this is.
+    Kubernetes(Option<PathBuf>),
+}
+
+/// Why no source can be told from the flags.
+#[derive(Debug, Eq, PartialEq, thiserror::Error)]
+pub enum SourceError {
+    #[error("no source is given; give --kubernetes, or --directory PATH")]
+    Neither,
+    #[error(
+        "--kubernetes and --directory are both given, and there is one source; leave one out \
+         (SLUICE_KUBERNETES and SLUICE_DIRECTORY count, too)"
+    )]
+    Both,
+    #[error("--kubeconfig is given without --kubernetes; add it, or leave --kubeconfig out")]
+    KubeconfigAlone,
+}
+
+impl SourceArgs {
+    /// The source that is asked for.
+    pub fn chosen(self) -> Result<Chosen, SourceError> {
+        let Self {
+            kubernetes,
+            directory,
+            kubeconfig,
+        } = self;
+        match (kubernetes, directory) {
+            (true, Some(_)) => Err(SourceError::Both),
+            (true, None) => Ok(Chosen::Kubernetes(kubeconfig)),
+            (false, _) if kubeconfig.is_some() => Err(SourceError::KubeconfigAlone),
+            (false, Some(directory)) => Ok(Chosen::Directory(directory)),
+            (false, None) => Err(SourceError::Neither),
+        }
+    }
 }
 
 impl TlsArgs {
@@ -201,7 +256,7 @@ mod tests {
 
     use clap::Parser as _;
 
-    use super::{Cli, Command, Config, duration};
+    use super::{Chosen, Cli, Command, Config, SourceError, duration};
 
     const LEAST: [&str; 10] = [
         "sluice-controller",
@@ -233,6 +288,33 @@ mod tests {
         assert_eq!(rules.proxy.labels["app"], "ztunnel");
         let excluded: Vec<_> = rules.excluded_namespaces.into_iter().collect();
         assert_eq!(excluded, ["istio-system", "kube-system", "sluice-system"]);
+    }
+
+    #[test]
+    fn one_source() {
+        let table: [(&[&str], Result<Chosen, SourceError>); 6] = [
+            (&["--directory", "/d"], Ok(Chosen::Directory("/d".into()))),
+            (&["--kubernetes"], Ok(Chosen::Kubernetes(None))),
+            (
+                &["--kubernetes", "--kubeconfig", "/k"],
+                Ok(Chosen::Kubernetes(Some("/k".into()))),
+            ),
+            (&[], Err(SourceError::Neither)),
+            (
+                &["--kubernetes", "--directory", "/d"],
+                Err(SourceError::Both),
+            ),
+            (
+                &["--directory", "/d", "--kubeconfig", "/k"],
+                Err(SourceError::KubeconfigAlone),
+            ),
+        ];
+        for (flags, expected) in table {
+            let flags = LEAST[..2].iter().chain(&LEAST[4..]).chain(flags);
+            let cli = Cli::try_parse_from(flags).unwrap();
+            let Command::Run(config) = cli.command;
+            assert_eq!(config.source.chosen(), expected);
+        }
     }
 
     #[test]

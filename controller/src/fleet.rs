@@ -3,6 +3,7 @@
 //! across anything that waits.
 
 mod stream;
+pub mod touch;
 mod view;
 
 use std::{
@@ -32,12 +33,16 @@ pub struct Fleet {
     release_after: Duration,
     state: Mutex<State>,
     position: watch::Sender<Position>,
+    /// Since when the source has not been followed.
+    lost: watch::Sender<Option<Instant>>,
 }
 
 #[derive(Debug)]
 struct State {
     index: Index,
     in_sync: bool,
+    reached: Revision,
+    lost: Option<Instant>,
     problems: Arc<[Problem]>,
     never_read: Arc<[String]>,
     streams: HashMap<Name, Arc<Stream>>,
@@ -65,6 +70,8 @@ pub enum NotNow {
     NotInSync,
     #[error("this replica is behind what the agent has seen; try another")]
     Behind,
+    #[error("this replica has lost touch with its source; try another")]
+    OutOfTouch,
     /// What the node holds may be in what could not be read: speaking now would
     /// let go of it.
     #[error(
@@ -80,6 +87,8 @@ impl Fleet {
         let state = State {
             index: Index::new(rules),
             in_sync: false,
+            reached: Revision::default(),
+            lost: None,
             problems: [].into(),
             never_read: [].into(),
             streams: HashMap::new(),
@@ -88,6 +97,7 @@ impl Fleet {
             release_after,
             state: Mutex::new(state),
             position: watch::Sender::default(),
+            lost: watch::Sender::default(),
         }
     }
 
@@ -111,6 +121,8 @@ impl Fleet {
             state.problems = batch.problems;
             state.never_read = batch.never_read;
             state.in_sync |= batch.in_sync;
+            state.reached = batch.reached.clone();
+            state.lost = batch.out_of_touch;
             for (node, change) in changes {
                 if let Some(stream) = state.streams.get(&node) {
                     stream.change(change, batch.revision.clone(), started);
@@ -119,12 +131,18 @@ impl Fleet {
             state.record();
             Position {
                 in_sync: state.in_sync,
-                revision: batch.revision,
+                revision: batch.reached,
             }
         };
         recorded::source_in_sync(position.in_sync);
+        recorded::source_in_touch(batch.out_of_touch.is_none());
         recorded::apply(started.elapsed());
         self.position.send_replace(position);
+        self.lost.send_if_modified(|lost| {
+            let changed = *lost != batch.out_of_touch;
+            *lost = batch.out_of_touch;
+            changed
+        });
     }
 
     /// How far the source has been followed, and how it goes on.
@@ -132,15 +150,24 @@ impl Fleet {
         self.position.subscribe()
     }
 
-    /// Ready when agents are answered; or why not.
+    /// Since when the source has not been followed, and how it goes on.
+    pub fn lost(&self) -> watch::Receiver<Option<Instant>> {
+        self.lost.subscribe()
+    }
+
+    /// Ready when agents are answered, and with what is so now; or why not.
     pub fn ready(&self) -> Result<(), String> {
         let state = self.state();
-        if state.in_sync {
+        let why = if !state.in_sync {
+            "the source is not in sync yet"
+        } else if touch::is_lost(state.lost, Instant::now()) {
+            "the source is not followed"
+        } else {
             return Ok(());
-        }
+        };
         Err(match state.problems.first() {
-            Some(problem) => format!("the source is not in sync yet: {problem}"),
-            None => "the source is not in sync yet".to_owned(),
+            Some(problem) => format!("{why}: {problem}"),
+            None => why.to_owned(),
         })
     }
 
@@ -155,7 +182,10 @@ impl Fleet {
         let mut state = self.state();
         let told = state.index.node(node);
         state.check(greeting, &told)?;
-        let revision = state.index.revision().clone();
+        // What the agent has seen is in what is known here, also when the newest
+        // change that is known here is older.
+        let newest = greeting.newest.clone().unwrap_or_default();
+        let revision = state.index.revision().clone().not_before(&newest);
         let now = Instant::now();
         let (outbox, snapshot) =
             Outbox::begin(told, &greeting.steered, revision, self.release_after, now);
@@ -186,6 +216,10 @@ impl Fleet {
             return Err(NotNow::NotInSync);
         }
         let mut resolved = state.index.resolve(node, question);
+        let unsure = matches!(resolved, Resolved::NotKnown | Resolved::NotYours);
+        if unsure && touch::is_lost(state.lost, Instant::now()) {
+            return Err(NotNow::OutOfTouch);
+        }
         // While a pod is released its node holds on to it.
         if let Resolved::Yours(intent) = &mut resolved
             && let Some(stream) = state.streams.get(node)
@@ -214,8 +248,11 @@ impl State {
             return Err(NotNow::NotInSync);
         }
         let newest = greeting.newest.as_ref();
-        if newest.is_some_and(|newest| self.index.revision().is_behind(newest)) {
+        if newest.is_some_and(|newest| self.reached.is_behind(newest)) {
             return Err(NotNow::Behind);
+        }
+        if touch::sends_away(self.lost, Instant::now()) {
+            return Err(NotNow::OutOfTouch);
         }
         // Nothing is let go of because something is not known yet: neither a
         // pod that may be in an unread file, nor one whose namespace may be.

@@ -101,6 +101,16 @@ impl Revision {
         self.source == other.source
             && (self.pods < other.pods || self.namespaces < other.namespaces)
     }
+
+    /// This one, but nowhere older than one of the same source.
+    #[must_use]
+    pub fn not_before(mut self, other: &Self) -> Self {
+        if self.source == other.source {
+            self.pods = self.pods.max(other.pods);
+            self.namespaces = self.namespaces.max(other.namespaces);
+        }
+        self
+    }
 }
 
 #[cfg(test)]
@@ -127,6 +137,10 @@ mod tests {
         ];
         for (ours, theirs, behind) in table {
             assert_eq!(ours.is_behind(&theirs), behind, "{ours:?} {theirs:?}");
+            assert!(!ours.clone().not_before(&theirs).is_behind(&theirs));
+            assert!(!ours.clone().not_before(&theirs).is_behind(&ours));
         }
+        let other = revision("a", 1, 1).not_before(&revision("b", 9, 9));
+        assert_eq!(other, revision("a", 1, 1));
     }
 }

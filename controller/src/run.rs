@@ -14,11 +14,16 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::{
-    config::Config,
+    config::{Chosen, Config, SourceError},
     fleet::Fleet,
     ops::metrics as recorded,
+    select::Rules,
     serve,
-    source::{Source, directory::Directory},
+    source::{
+        Source,
+        directory::Directory,
+        kubernetes::{self, Kubernetes},
+    },
 };
 
 /// Certificates are looked at this often.
@@ -31,6 +36,10 @@ const BATCHES: usize = 16;
 pub enum RunError {
     #[error("metrics cannot be recorded")]
     Metrics(#[from] recorder::InstallError),
+    #[error("the flags do not say where pods come from")]
+    Source(#[from] SourceError),
+    #[error("cannot follow a cluster (--kubernetes)")]
+    Kubernetes(#[from] kubernetes::ConnectError),
     #[error("cannot load the certificates of --tls-cert, --tls-key and --tls-ca")]
     Tls(#[from] TlsError),
     #[error(
@@ -52,7 +61,7 @@ pub enum RunError {
 /// Runs the controller until `stop`.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError> {
     let Config {
-        directory,
+        source,
         listen,
         metrics_listen,
         tls,
@@ -60,10 +69,11 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
         release_after,
         log_json: _,
     } = config;
+    let chosen = source.chosen()?;
     let recorder = recorder::install(recorded::TABLE)?;
     let tls = identity(tls.files())?;
     let rules = select.rules();
-    let source = Directory::new(directory, rules.relevant());
+    let start = choose(chosen, &rules).await?;
     let fleet = Arc::new(Fleet::new(rules, release_after));
     let listener = TcpListener::bind(listen)
         .await
@@ -80,7 +90,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
         "controller started"
     );
     tokio::spawn(watch_certificate(Arc::clone(&tls), stop.clone()));
-    follow(source, Arc::clone(&fleet), stop.clone());
+    start(Arc::clone(&fleet), stop.clone());
     serve::serve(listener, tls, AcceptLimits::default(), fleet, stop).await?;
     info!("controller stopped");
     Ok(())
@@ -92,6 +102,25 @@ fn identity(files: TlsFiles) -> Result<Arc<Reload>, RunError> {
         Identity::Controller(_) => Ok(tls),
         found => Err(RunError::Identity { found }),
     }
+}
+
+/// Starts to feed a source into a fleet.
+type Start = Box<dyn FnOnce(Arc<Fleet>, CancellationToken) + Send>;
+
+// The chosen source, ready to be started.
+async fn choose(chosen: Chosen, rules: &Rules) -> Result<Start, RunError> {
+    let relevant = rules.relevant();
+    Ok(match chosen {
+        Chosen::Directory(path) => {
+            let source = Directory::new(path, relevant);
+            Box::new(move |fleet, stop| follow(source, fleet, stop))
+        }
+        Chosen::Kubernetes(kubeconfig) => {
+            let client = kubernetes::connect(kubeconfig.as_deref()).await?;
+            let source = Kubernetes::new(client, relevant);
+            Box::new(move |fleet, stop| follow(source, fleet, stop))
+        }
+    })
 }
 
 /// Feeds the source into the fleet, until `stop`.

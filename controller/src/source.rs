@@ -1,12 +1,14 @@
 //! Where pods and namespaces come from.
 //!
 //! A source tells of everything once, says that this was everything, and from
-//! then on tells what changes. Now there is one, a [`directory`] of YAML.
+//! then on tells what changes. There are two: a [`directory`] of YAML, and a
+//! cluster's API server ([`kubernetes`]).
 
 pub mod directory;
+pub mod kubernetes;
 mod object;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Instant};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -17,8 +19,11 @@ use crate::{index::Update, model::Revision};
 #[derive(Clone, Debug)]
 pub struct Batch {
     pub updates: Vec<Update>,
-    /// Of the state after these updates.
+    /// Of the state after these updates: its newest change.
     pub revision: Revision,
+    /// How far the source has been followed: everything up to here is in,
+    /// also when nothing happened. Never behind `revision`.
+    pub reached: Revision,
     /// True once everything that there is has been told.
     pub in_sync: bool,
     /// All that is wrong with the source now.
@@ -26,6 +31,24 @@ pub struct Batch {
     /// What exists and could never be read, so that nobody knows what is in
     /// it: a pod that is missing may be in there.
     pub never_read: Arc<[String]>,
+    /// Since when things may have happened that nobody here knows of; absent
+    /// while the source is followed.
+    pub out_of_touch: Option<Instant>,
+}
+
+impl Batch {
+    /// No news, and not in sync.
+    pub fn nothing(revision: Revision) -> Self {
+        Self {
+            updates: Vec::new(),
+            reached: revision.clone(),
+            revision,
+            in_sync: false,
+            problems: [].into(),
+            never_read: [].into(),
+            out_of_touch: None,
+        }
+    }
 }
 
 /// Something in a source that could not be used.

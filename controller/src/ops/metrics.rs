@@ -105,7 +105,35 @@ pub const TABLE: &[Metric] = &[
         kind: Kind::Gauge,
         unit: "problems",
         labels: &[],
-        help: "Documents of the source that cannot be used now.",
+        help: "What is wrong with the source now: documents that cannot be used, collections that are not followed.",
+    },
+    Metric {
+        name: "sluice_controller_source_contact_age_seconds",
+        kind: Kind::Gauge,
+        unit: "seconds",
+        labels: &["collection"],
+        help: "How long ago the API server was last heard of, by collection; it is asked every few seconds when nothing happens.",
+    },
+    Metric {
+        name: "sluice_controller_source_lists_total",
+        kind: Kind::Counter,
+        unit: "lists",
+        labels: &["collection"],
+        help: "Full lists begun: one at the start, more when the API server has forgotten what came since.",
+    },
+    Metric {
+        name: "sluice_controller_source_failures_total",
+        kind: Kind::Counter,
+        unit: "failures",
+        labels: &["collection", "kind"],
+        help: "Lists and watches that failed, and questions whether the API server is there (collection probe).",
+    },
+    Metric {
+        name: "sluice_controller_source_in_touch",
+        kind: Kind::Gauge,
+        unit: "flag",
+        labels: &[],
+        help: "0 while the source is not followed: there may be news that this replica does not know.",
     },
     Metric {
         name: "sluice_controller_source_reload_seconds",
@@ -184,6 +212,24 @@ pub(crate) fn source_in_sync(in_sync: bool) {
 
 pub(crate) fn source_problems(count: usize) {
     gauge!("sluice_controller_source_errors").set(count as f64);
+}
+
+pub(crate) fn source_contact(collection: &'static str, age: Duration) {
+    gauge!("sluice_controller_source_contact_age_seconds", "collection" => collection)
+        .set(age.as_secs_f64());
+}
+
+pub(crate) fn source_list(collection: &'static str) {
+    counter!("sluice_controller_source_lists_total", "collection" => collection).increment(1);
+}
+
+pub(crate) fn source_error(collection: &'static str, kind: &'static str) {
+    counter!("sluice_controller_source_failures_total", "collection" => collection, "kind" => kind)
+        .increment(1);
+}
+
+pub(crate) fn source_in_touch(in_touch: bool) {
+    gauge!("sluice_controller_source_in_touch").set(f64::from(u8::from(in_touch)));
 }
 
 pub(crate) fn source_reload(took: Duration, changed: bool) {

@@ -108,7 +108,8 @@ impl Outbox {
 
     /// Takes in what the index says.
     pub fn change(&mut self, change: NodeChange, revision: Revision, now: Instant) {
-        self.revision = revision;
+        // What the agent saw elsewhere may be newer than what changed here.
+        self.revision = revision.not_before(&self.revision);
         for (uid, intent) in change.pods {
             match intent {
                 Some(wanted) => {

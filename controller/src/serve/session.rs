@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use sluice_proto::capture::v1::{
     SnapshotPart, SourceRevision, StreamCaptureStateRequest, StreamCaptureStateResponse,
     stream_capture_state_request::Message, stream_capture_state_response::Batch,
@@ -20,9 +21,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, Streaming};
 use tracing::{debug, info, warn};
 
-use super::{expiry, reports::Owner, wire};
+use super::{capture::not_now, expiry, reports::Owner, wire};
 use crate::{
-    fleet::{Fleet, Stream},
+    fleet::{Fleet, NotNow, Stream, touch},
     model::Name,
     ops::metrics as recorded,
 };
@@ -109,12 +110,19 @@ impl Session {
     // Sends whenever there is room and something to say; everything else is
     // taken as it comes.
     async fn exchange(&mut self, stream: &Stream) -> Result<(), Status> {
+        let mut lost = self.fleet.lost();
+        let (opened, share) = (Instant::now(), share());
         loop {
+            let leave = touch::leaves_at(*lost.borrow_and_update(), opened, share);
             let sending = !self.snapshot.is_empty() || stream.has_news();
             let release = stream.next_release();
             tokio::select! {
                 () = stream.replaced() => {
                     return Err(Status::aborted("a newer stream of the same node replaced this one"));
+                }
+                Ok(()) = lost.changed() => {}
+                () = wait_until(leave), if leave.is_some() => {
+                    return Err(not_now(&NotNow::OutOfTouch));
                 }
                 message = self.inbound.message() => match message {
                     Ok(Some(message)) => self.take(message, stream)?,
@@ -186,6 +194,16 @@ impl Session {
             )),
             None => Err(Status::invalid_argument("a message without content")),
         }
+    }
+}
+
+// A stream's place, 0 to 1, among those that end for the same reason.
+fn share() -> f64 {
+    let mut random = [0; 4];
+    // Without randomness all are the last.
+    match SystemRandom::new().fill(&mut random) {
+        Ok(()) => f64::from(u32::from_be_bytes(random)) / f64::from(u32::MAX),
+        Err(_) => 1.0,
     }
 }
 

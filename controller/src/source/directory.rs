@@ -140,9 +140,12 @@ impl Teller {
         Some(Batch {
             updates: reloaded.updates,
             revision: self.revision.clone(),
+            reached: self.revision.clone(),
             in_sync,
             problems: Arc::clone(&self.problems),
             never_read: Arc::clone(&self.never_read),
+            // A folder that cannot be read is a problem, and all there is.
+            out_of_touch: None,
         })
     }
 

@@ -98,10 +98,8 @@ impl Controller {
         revision.namespaces += 1;
         let mut batch = Batch {
             updates,
-            revision: revision.clone(),
             in_sync: true,
-            problems: [].into(),
-            never_read: [].into(),
+            ..Batch::nothing(revision.clone())
         };
         change(&mut batch);
         self.fleet.apply(batch);
