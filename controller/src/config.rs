@@ -12,7 +12,7 @@ use sluice_mtls::TlsFiles;
 
 use crate::{
     model::Relevant,
-    select::{ProxyRule, Rules},
+    select::{ProxyRule, Rules, Selectors},
 };
 
 /// Decides which pods are captured, and streams that to the node agents.
@@ -126,6 +126,13 @@ pub struct SelectArgs {
         value_delimiter = ','
     )]
     pub excluded_namespaces: Vec<String>,
+
+    /// Who is captured, by labels: a list of {podSelector, namespaceSelector}
+    /// in YAML or JSON, of which one is enough, as Istio's enablementSelectors.
+    /// Default: pods labelled istio.io/dataplane-mode=ambient, and those of
+    /// namespaces labelled so unless they are labelled none.
+    #[arg(long, env = "SLUICE_ENABLEMENT_SELECTORS", value_name = "YAML")]
+    pub enablement_selectors: Option<Selectors>,
 }
 
 /// The one source that is asked for.
@@ -194,6 +201,7 @@ impl SelectArgs {
             proxy_service_account,
             proxy_labels,
             excluded_namespaces,
+            enablement_selectors,
         } = self;
         let excluded: BTreeSet<String> = excluded_namespaces
             .into_iter()
@@ -206,6 +214,7 @@ impl SelectArgs {
                 labels: BTreeMap::from_iter(proxy_labels),
             },
             excluded_namespaces: excluded,
+            enablement: enablement_selectors.unwrap_or_default(),
         }
     }
 }
@@ -213,7 +222,8 @@ impl SelectArgs {
 impl Rules {
     /// The labels and annotations that these rules look at.
     pub fn relevant(&self) -> Relevant {
-        Relevant::new(self.proxy.labels.keys().cloned())
+        let of_proxy = self.proxy.labels.keys().cloned();
+        Relevant::new(of_proxy.chain(self.enablement.keys().map(str::to_owned)))
     }
 }
 
@@ -326,6 +336,9 @@ mod tests {
             ["--proxy-namespace", ""],
             ["--release-after", "3"],
             ["--listen", "nowhere"],
+            ["--enablement-selectors", ""],
+            ["--enablement-selectors", "[]"],
+            ["--enablement-selectors", "[{podSelectors: {}}]"],
             ["--unknown", "x"],
         ] {
             assert!(parse(&wrong).is_err(), "{wrong:?}");
@@ -338,6 +351,15 @@ mod tests {
                 .excluded_namespaces
                 .is_empty()
         );
+    }
+
+    #[test]
+    fn labels_that_selectors_look_at_are_kept() {
+        let selectors = "[{namespaceSelector: {matchLabels: {team: a}}}]";
+        let config = parse(&["--enablement-selectors", selectors]).unwrap();
+        let relevant = config.select.rules().relevant();
+        assert!(relevant.label("team") && relevant.label("app"));
+        assert!(!relevant.label("other"));
     }
 
     #[test]

@@ -4,15 +4,17 @@
 //! written by tenants: nothing here can fail on them.
 
 mod annotation;
+mod selectors;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use annotation::is_relevant as is_relevant_annotation;
+pub use selectors::{SelectorError, Selectors};
 
 use crate::model::{Namespace, Pod, Wanted};
 
-/// Label of namespaces and pods: `ambient`, `none`, or anything else, which
-/// says nothing.
+/// Label of namespaces and pods; unless an installation has selectors of its
+/// own: `ambient`, `none`, or anything else, which says nothing.
 pub const DATAPLANE_MODE: &str = "istio.io/dataplane-mode";
 /// Present on pods that have a sidecar.
 const SIDECAR_STATUS: &str = "sidecar.istio.io/status";
@@ -25,6 +27,8 @@ pub struct Rules {
     pub proxy: ProxyRule,
     /// Nothing in these namespaces is captured.
     pub excluded_namespaces: BTreeSet<String>,
+    /// Who is enrolled, by labels.
+    pub enablement: Selectors,
 }
 
 /// How the proxy's pods are recognised: by all three together, because a
@@ -70,7 +74,8 @@ pub fn wanted(
             .annotations
             .get(REDIRECTION)
             .is_some_and(|value| **value == *"disabled");
-    if never || !is_asked_for(pod, namespace) {
+    let of_namespace = namespace.map(|namespace| &namespace.labels);
+    if never || !rules.enablement.enrol(&pod.labels, of_namespace) {
         return (Wanted::Nothing, None);
     }
     match annotation::unsupported(&pod.annotations) {
@@ -79,33 +84,10 @@ pub fn wanted(
     }
 }
 
-/// True when the namespace's label alone enrols the pods in it.
+/// True when the namespace's labels alone enrol pods in it.
 pub fn enrols(namespace: &Namespace, rules: &Rules) -> bool {
-    mode(&namespace.labels) == Mode::Ambient
+    rules.enablement.enrol_namespace(&namespace.labels)
         && !rules.excluded_namespaces.contains(&*namespace.name)
-}
-
-fn is_asked_for(pod: &Pod, namespace: Option<&Namespace>) -> bool {
-    match mode(&pod.labels) {
-        Mode::Ambient => true,
-        Mode::None => false,
-        Mode::Unset => namespace.is_some_and(|ns| mode(&ns.labels) == Mode::Ambient),
-    }
-}
-
-#[derive(Clone, Copy, Eq, PartialEq)]
-enum Mode {
-    Ambient,
-    None,
-    Unset,
-}
-
-fn mode(labels: &BTreeMap<std::sync::Arc<str>, std::sync::Arc<str>>) -> Mode {
-    match labels.get(DATAPLANE_MODE).map(|value| &**value) {
-        Some("ambient") => Mode::Ambient,
-        Some("none") => Mode::None,
-        _ => Mode::Unset,
-    }
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ fn rules() -> Rules {
             labels: [("app".into(), "ztunnel".into())].into(),
         },
         excluded_namespaces: ["kube-system".into(), "istio-system".into()].into(),
+        ..Rules::default()
     }
 }
 

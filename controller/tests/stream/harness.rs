@@ -66,6 +66,7 @@ impl Controller {
                 labels: [("app".into(), "ztunnel".into())].into(),
             },
             excluded_namespaces: ["kube-system".into()].into(),
+            ..Rules::default()
         };
         let fleet = Arc::new(Fleet::new(rules, RELEASE_AFTER));
         let stop = CancellationToken::new();
