@@ -145,3 +145,6 @@ impl State {
         self.odd = news.odd;
     }
 }
+
+#[cfg(test)]
+mod tests;
