@@ -18,6 +18,8 @@ pub struct Desired {
     /// Namespaces of interest, and whether their pods are (or by label would
     /// be) enrolled.
     pub namespaces: BTreeMap<String, bool>,
+    /// Everything of ours is to go from the node once no pod is wanted any more.
+    pub leave: bool,
 }
 
 /// Where a desired state came from.

@@ -20,6 +20,7 @@ mod apply;
 mod client;
 mod diff;
 mod error;
+mod find;
 mod kernel;
 mod layout;
 mod legacy;
@@ -40,6 +41,7 @@ mod watch;
 pub use self::{
     client::{ClientError, Refused},
     error::{KernelError, PodError},
+    find::{FindError, Finder, Peer},
     kernel::{Audit, Kernel, Outcome},
     locate::LocateError,
     netns::NetnsError,

@@ -32,6 +32,9 @@ pub(crate) struct LinkFact {
     pub(crate) mtu: u32,
     /// Index of the other end, in its own namespace.
     pub(crate) peer: Option<u32>,
+    /// Where that is, in the numbers by which the namespace of this link knows
+    /// others; None if it is the same one.
+    pub(crate) peer_netns: Option<i32>,
 }
 
 impl LinkFact {
@@ -56,6 +59,7 @@ impl LinkFact {
                 }
                 LinkAttribute::Mtu(mtu) => fact.mtu = mtu,
                 LinkAttribute::Link(peer) => fact.peer = Some(peer),
+                LinkAttribute::LinkNetNsId(netns) => fact.peer_netns = Some(netns),
                 LinkAttribute::Controller(master) => fact.master = Some(master),
                 LinkAttribute::LinkInfo(infos) => {
                     for info in infos {

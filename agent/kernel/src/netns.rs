@@ -21,9 +21,17 @@ use crate::model::NetnsId;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NetnsError {
-    #[error("cannot open the network namespace {}; is its sandbox gone?", path.display())]
+    #[error(
+        "cannot open the network namespace {}; is its sandbox gone, or the directory not mounted \
+         into the agent's container?",
+        path.display()
+    )]
     Open { path: PathBuf, source: io::Error },
-    #[error("{} is not a network namespace", path.display())]
+    #[error(
+        "{} is not a network namespace; if the runtime has bound one there, this process does not \
+         see its mounts: mount the directory with mountPropagation HostToContainer",
+        path.display()
+    )]
     NotNetns { path: PathBuf },
     #[error("{} leads to another network namespace than before", path.display())]
     Replaced { path: PathBuf },
@@ -121,11 +129,16 @@ impl Netns {
 /// Which network namespace `path` leads to.
 pub(crate) fn identify(path: &Path) -> Result<NetnsId, NetnsError> {
     let netns = Netns::open(path)?;
-    if kind(&netns.file) == Some(CloneFlags::CLONE_NEWNET) {
+    if is_network(&netns.file) {
         Ok(netns.id)
     } else {
         Err(NetnsError::NotNetns { path: path.into() })
     }
+}
+
+/// Whether an open namespace is a network namespace.
+pub(crate) fn is_network(namespace: &File) -> bool {
+    kind(namespace) == Some(CloneFlags::CLONE_NEWNET)
 }
 
 /// Which kind of namespace an open one is.

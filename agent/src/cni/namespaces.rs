@@ -141,6 +141,7 @@ mod tests {
                 // Its label says no, and one of its pods says yes.
                 ("odd".into(), false),
             ]),
+            leave: false,
         }
     }
 

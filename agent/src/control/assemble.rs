@@ -43,6 +43,7 @@ struct Snapshot {
     revision: Revision,
     pods: BTreeMap<PodUid, Intent>,
     namespaces: BTreeMap<String, bool>,
+    leave: bool,
 }
 
 /// What a message that was accepted came to.
@@ -145,12 +146,13 @@ impl Assembler {
         }
         let revision = decode::revision(message.revision)?;
         self.refuse_older(&revision)?;
+        let leave = message.node.map(|node| node.leave);
         let (phase, taken) = match message.batch.ok_or(InvalidState::Empty)? {
             proto::stream_capture_state_response::Batch::Snapshot(part) => {
-                self.snapshot(phase, revision, part)?
+                self.snapshot(phase, revision, part, leave)?
             }
             proto::stream_capture_state_response::Batch::Delta(delta) => {
-                self.delta(&phase, revision, delta)?
+                self.delta(&phase, revision, delta, leave)?
             }
         };
         if let Taken::State(state) = &taken {
@@ -179,6 +181,7 @@ impl Assembler {
         phase: Phase,
         revision: Revision,
         part: proto::SnapshotPart,
+        leave: Option<bool>,
     ) -> Result<(Phase, Taken), Rejected> {
         let mut snapshot = match phase {
             Phase::Partial(snapshot) if snapshot.revision == revision => snapshot,
@@ -187,8 +190,11 @@ impl Assembler {
                 revision,
                 pods: BTreeMap::new(),
                 namespaces: BTreeMap::new(),
+                // Not said anew, it is as it was.
+                leave: self.held.as_ref().is_some_and(|held| held.leave),
             },
         };
+        snapshot.leave = leave.unwrap_or(snapshot.leave);
         snapshot.add(part.pods, part.namespaces)?;
         let Some(end) = part.end else {
             return Ok((Phase::Partial(snapshot), Taken::Part));
@@ -202,6 +208,7 @@ impl Assembler {
         phase: &Phase,
         revision: Revision,
         delta: proto::Delta,
+        leave: Option<bool>,
     ) -> Result<(Phase, Taken), Rejected> {
         let (Phase::Following, Some(held)) = (phase, &self.held) else {
             return Err(Rejected::EarlyDelta);
@@ -220,6 +227,7 @@ impl Assembler {
             revision,
             pods: BTreeMap::new(),
             namespaces: BTreeMap::new(),
+            leave: leave.unwrap_or(held.leave),
         };
         changed.add(delta.pods, delta.namespaces)?;
         let removed_pods = removed(delta.removed_pod_uids, &changed.pods)?;
@@ -235,6 +243,7 @@ impl Assembler {
             revision: changed.revision,
             pods,
             namespaces,
+            leave: changed.leave,
         };
         next.bounded()?;
         Ok((Phase::Following, Taken::State(next.complete())))
@@ -298,6 +307,7 @@ impl Snapshot {
             revision: Some(self.revision),
             pods: self.pods,
             namespaces: self.namespaces,
+            leave: self.leave,
         })
     }
 }

@@ -136,7 +136,9 @@ fn encode(desired: &Desired) -> Option<Vec<u8>> {
         batch: Some(proto::stream_capture_state_response::Batch::Snapshot(
             snapshot,
         )),
-        node: None,
+        node: Some(proto::NodeIntent {
+            leave: desired.leave,
+        }),
     }
     .encode_to_vec();
     let kept = LastGood {

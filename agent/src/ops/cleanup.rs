@@ -173,6 +173,7 @@ mod tests {
             revision: None,
             pods: BTreeMap::from([(uid, intent)]),
             namespaces: BTreeMap::new(),
+            leave: false,
         }
     }
 

@@ -58,6 +58,7 @@ impl Node {
                 revision: None,
                 pods: BTreeMap::new(),
                 namespaces: BTreeMap::new(),
+                leave: false,
             },
         };
         node.inside("node", "ip link set lo up");

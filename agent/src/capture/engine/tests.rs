@@ -78,6 +78,7 @@ impl Node {
             revision: None,
             pods: BTreeMap::new(),
             namespaces: BTreeMap::new(),
+            leave: false,
         };
         Self {
             kernel,

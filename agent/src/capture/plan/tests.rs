@@ -76,6 +76,7 @@ fn desired(intents: Vec<Intent>) -> Desired {
             .map(|intent| (intent.uid.clone(), intent))
             .collect(),
         namespaces: BTreeMap::new(),
+        leave: false,
     }
 }
 

@@ -94,6 +94,7 @@ impl Node {
                 revision: None,
                 pods: BTreeMap::new(),
                 namespaces: BTreeMap::new(),
+                leave: false,
             },
             oracle: Oracle(Arc::new(Mutex::new(Resolved::NotKnown))),
         };

@@ -79,6 +79,34 @@ fn a_snapshot_counts_when_its_last_part_has_arrived() {
 }
 
 #[test]
+fn leaving_is_told_in_a_snapshot_or_a_delta_and_stays_until_it_is_withdrawn() {
+    let told = |message, leave| proto::StreamCaptureStateResponse {
+        node: Some(proto::NodeIntent { leave }),
+        ..message
+    };
+    let mut assembler = holding_a();
+    let leaves = |assembler: &Assembler| assembler.held().unwrap().leave;
+    assert!(!leaves(&assembler));
+    assembler
+        .take(told(message(2, 6, delta(&[], &[])), true))
+        .unwrap();
+    assert!(leaves(&assembler));
+    assembler.take(message(3, 7, delta(&["b"], &[]))).unwrap();
+    assert!(leaves(&assembler));
+    // A replica that does not know of it says nothing.
+    assembler.restart();
+    assembler
+        .take(message(1, 7, part(&["a"], Some(1))))
+        .unwrap();
+    assert!(leaves(&assembler));
+    assembler.restart();
+    assembler
+        .take(told(message(1, 7, part(&["a"], Some(1))), false))
+        .unwrap();
+    assert!(!leaves(&assembler));
+}
+
+#[test]
 fn deltas_follow() {
     let mut assembler = holding_a();
     assembler

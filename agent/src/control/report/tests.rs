@@ -49,6 +49,7 @@ fn wanted(pods: &[&str]) -> Desired {
         revision: None,
         pods: pods.iter().map(|name| (uid(name), intent(name))).collect(),
         namespaces: BTreeMap::new(),
+        leave: false,
     }
 }
 

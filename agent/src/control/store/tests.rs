@@ -29,6 +29,7 @@ fn desired() -> Desired {
         }),
         pods: BTreeMap::from([(uid, intent)]),
         namespaces: BTreeMap::from([("default".into(), true)]),
+        leave: false,
     }
 }
 
@@ -43,6 +44,19 @@ fn what_was_kept_comes_back_from_disk() {
     assert_eq!(loaded.pods, desired().pods);
     assert_eq!(loaded.namespaces, desired().namespaces);
     assert_eq!(loaded.revision, desired().revision);
+    assert!(!loaded.leave);
+}
+
+#[test]
+fn a_node_that_was_told_to_leave_knows_it_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::new(dir.path());
+    let leaving = Desired {
+        leave: true,
+        ..desired()
+    };
+    store.save(&leaving).unwrap();
+    assert!(store.load().unwrap().leave);
 }
 
 #[test]
