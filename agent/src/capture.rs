@@ -16,6 +16,7 @@ mod memory;
 pub mod plan;
 mod proxy;
 pub mod sandbox;
+pub mod search;
 mod steering;
 mod verdict;
 
@@ -38,15 +39,19 @@ use tokio::{
     sync::{broadcast, oneshot, watch},
 };
 
-use self::engine::{Channels, Command, Engine};
+use self::{
+    engine::{Channels, Command, Engine},
+    search::Search,
+};
 pub use self::{
     journal::{Journal, JournalError},
     kernel::{Fault, Kernel},
     sandbox::Sandbox,
+    search::Find,
 };
 use crate::{
     desired::{Desired, Intent},
-    status::{Event, NodeStatus, PodStatus},
+    status::{Event, NodeFiles, NodeStatus, PodStatus},
 };
 
 /// Commands that may wait for the engine. More are refused, not queued.
@@ -82,6 +87,7 @@ impl Default for Options {
 pub struct Capture {
     commands: SyncSender<Command>,
     desired: Arc<watch::Sender<Option<Arc<Desired>>>>,
+    files: Arc<watch::Sender<NodeFiles>>,
     status: watch::Receiver<Arc<NodeStatus>>,
     events: broadcast::Sender<Event>,
     tickets: Arc<AtomicU64>,
@@ -170,24 +176,41 @@ impl Capture {
         kernel: K,
         journal: Journal,
     ) -> Result<Self, StartError> {
+        Self::start_with(options, kernel, journal, None)
+    }
+
+    /// As [`Capture::start`], with somebody who finds the namespaces of proxies
+    /// that were there before the agent.
+    pub fn start_with<K: Kernel>(
+        options: Options,
+        kernel: K,
+        journal: Journal,
+        find: Option<Box<dyn Find>>,
+    ) -> Result<Self, StartError> {
         let (commands, inbox) = sync_channel(QUEUE);
         let (status_out, status) = watch::channel(Arc::new(NodeStatus::default()));
         let (desired, desired_in) = watch::channel(None);
+        let (files, files_in) = watch::channel(NodeFiles::default());
         let (events, _) = broadcast::channel(EVENTS);
+        let search = find
+            .map(|find| Search::start(find, commands.clone()))
+            .transpose()?;
         let channels = Channels {
             inbox,
             wake: commands.clone(),
             desired: desired_in,
+            files: files_in,
             status: status_out,
             events: events.clone(),
             runtime: Handle::current(),
         };
         thread::Builder::new()
             .name("capture".into())
-            .spawn(move || Engine::new(options, kernel, journal, channels).run())?;
+            .spawn(move || Engine::new(options, kernel, journal, search, channels).run())?;
         Ok(Self {
             commands,
             desired: Arc::new(desired),
+            files: Arc::new(files),
             status,
             events,
             tickets: Arc::new(AtomicU64::new(1)),
@@ -204,6 +227,24 @@ impl Capture {
     /// The desired state as last set.
     pub fn desired(&self) -> watch::Receiver<Option<Arc<Desired>>> {
         self.desired.subscribe()
+    }
+
+    /// Whether the node was told to leave the mesh for good.
+    pub fn is_leaving(&self) -> bool {
+        let desired = self.desired.borrow();
+        desired.as_deref().is_some_and(|desired| desired.leave)
+    }
+
+    /// How files of ours on the node are now.
+    pub fn set_files(&self, change: impl FnOnce(&mut NodeFiles)) {
+        let changed = self.files.send_if_modified(|files| {
+            let before = files.clone();
+            change(files);
+            *files != before
+        });
+        if changed {
+            let _ = self.commands.try_send(Command::Wake);
+        }
     }
 
     /// A place in the order of ADDs and DELs, to be taken when an ADD arrives.

@@ -1,5 +1,6 @@
 //! Command line and environment, checked and turned into plain values.
 
+mod install;
 mod kernel;
 mod parse;
 
@@ -14,7 +15,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use sluice_kernel::model::Settings;
 use sluice_mtls::TlsFiles;
 
-pub use self::kernel::KernelArgs;
+use crate::install::conf::Entry;
+
+pub use self::{
+    install::{InstallArgs, NodeFiles, NodeFilesArgs, OnAgentDown},
+    kernel::KernelArgs,
+};
 use self::parse::{duration, endpoint, namespace, node_name};
 
 /// Puts the pods of one node into the mesh, and says whether they are.
@@ -65,6 +71,12 @@ pub struct RunArgs {
     pub tls_ca: PathBuf,
     #[command(flatten)]
     pub directories: Directories,
+    #[command(flatten)]
+    pub install: InstallArgs,
+    /// The node's /proc: where the proxy's namespace is looked for when it was
+    /// there before the agent.
+    #[arg(long, env = "SLUICE_PROC_DIR", default_value = "/proc")]
+    pub proc_dir: PathBuf,
     /// Where to serve /metrics, /healthz and /readyz.
     #[arg(long, env = "SLUICE_METRICS_LISTEN", default_value = "0.0.0.0:15014")]
     pub metrics_listen: SocketAddr,
@@ -168,6 +180,8 @@ impl OutputArgs {
 pub struct CleanupArgs {
     #[command(flatten)]
     pub directories: Directories,
+    #[command(flatten)]
+    pub files: NodeFilesArgs,
     /// The proxy's network namespace, when the agent's files do not name it.
     #[arg(long, env = "SLUICE_PROXY_NETNS")]
     pub proxy_netns: Option<PathBuf>,
@@ -208,6 +222,10 @@ pub struct Config {
     pub controllers: Vec<String>,
     pub tls: TlsFiles,
     pub directories: Directories,
+    pub files: NodeFiles,
+    pub cni_shim: PathBuf,
+    pub cni_entry: Entry,
+    pub proc_dir: PathBuf,
     pub metrics_listen: SocketAddr,
     pub ops_listen: Option<SocketAddr>,
     pub proxy_netns: Option<PathBuf>,
@@ -223,6 +241,13 @@ impl RunArgs {
     /// The checked configuration, or the first flag that cannot be used.
     pub fn config(self) -> Result<Config, ConfigError> {
         let settings = self.kernel.settings()?;
+        let excluded_namespaces: BTreeSet<String> = self.excluded_namespaces.into_iter().collect();
+        let files = self.install.files.checked(Some(&self.directories))?;
+        let cni_entry = self.install.entry(
+            &self.directories,
+            excluded_namespaces.iter().cloned().collect(),
+            self.add_deadline,
+        );
         Ok(Config {
             node_name: self.node_name,
             controllers: self.controller,
@@ -233,12 +258,16 @@ impl RunArgs {
                 trust_domain: self.trust_domain,
             },
             directories: self.directories,
+            files,
+            cni_shim: self.install.cni_shim,
+            cni_entry,
+            proc_dir: self.proc_dir,
             metrics_listen: self.metrics_listen,
             ops_listen: self.ops_listen,
             proxy_netns: self.proxy_netns,
             proxy_addresses: self.proxy_address.into_iter().collect(),
             on_unknown_pod: self.on_unknown_pod,
-            excluded_namespaces: self.excluded_namespaces.into_iter().collect(),
+            excluded_namespaces,
             add_deadline: self.add_deadline,
             resync_interval: self.resync_interval,
             settings,

@@ -1,9 +1,9 @@
 //! Files that are whole or not there: written beside, synced, renamed.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File, Metadata, OpenOptions, Permissions},
     io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -37,13 +37,18 @@ impl FileError {
 /// file has its old or its new contents, never anything between. The directory
 /// must exist, and only one writer may write the file.
 pub fn write_atomic(path: &Path, contents: &[u8]) -> Result<(), FileError> {
-    replace(path, contents, Durability::Reboot)
+    replace(path, contents, 0o600, Durability::Reboot)
+}
+
+/// As [`write_atomic`], with this mode, for a file that others use.
+pub fn write_shared(path: &Path, contents: &[u8], mode: u32) -> Result<(), FileError> {
+    replace(path, contents, mode, Durability::Reboot)
 }
 
 /// As [`write_atomic`], for a file that a reboot voids anyway: whole after a
 /// crash of the process, and quick.
 pub fn write_volatile(path: &Path, contents: &[u8]) -> Result<(), FileError> {
-    replace(path, contents, Durability::Process)
+    replace(path, contents, 0o600, Durability::Process)
 }
 
 /// What a file is to survive.
@@ -53,18 +58,18 @@ enum Durability {
     Reboot,
 }
 
-fn replace(path: &Path, contents: &[u8], durability: Durability) -> Result<(), FileError> {
+fn replace(
+    path: &Path,
+    contents: &[u8],
+    mode: u32,
+    durability: Durability,
+) -> Result<(), FileError> {
     let (directory, temporary) = beside(path)?;
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .custom_flags(nix::libc::O_NOFOLLOW)
-        .open(&temporary)
-        .map_err(FileError::at("create", &temporary))?;
+    let mut file = create(&temporary, mode).map_err(FileError::at("create", &temporary))?;
     let written = file
         .write_all(contents)
+        // Whatever the umask is.
+        .and_then(|()| file.set_permissions(Permissions::from_mode(mode)))
         .and_then(|()| match durability {
             Durability::Reboot => file.sync_all(),
             Durability::Process => Ok(()),
@@ -84,6 +89,20 @@ fn replace(path: &Path, contents: &[u8], durability: Durability) -> Result<(), F
     }
 }
 
+/// A file that was not there. What is in the way was left by a crash, or put
+/// there by somebody, and is never opened.
+fn create(path: &Path, mode: u32) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(mode);
+    match options.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            fs::remove_file(path)?;
+            options.open(path)
+        }
+        opened => opened,
+    }
+}
+
 /// Removes a file, if there is one.
 pub fn remove(path: &Path) -> Result<(), FileError> {
     match fs::remove_file(path) {
@@ -97,18 +116,41 @@ pub fn remove(path: &Path) -> Result<(), FileError> {
 /// Reads a whole file of at most `limit` bytes.
 pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
     let file = File::open(path).map_err(FileError::at("open", path))?;
+    bounded(file, limit).map_err(FileError::at("read", path))
+}
+
+fn bounded(file: File, limit: u64) -> io::Result<Vec<u8>> {
     let mut contents = Vec::new();
-    file.take(limit + 1)
-        .read_to_end(&mut contents)
-        .map_err(FileError::at("read", path))?;
+    file.take(limit + 1).read_to_end(&mut contents)?;
     if contents.len() as u64 > limit {
-        let error = io::Error::new(
-            io::ErrorKind::FileTooLarge,
-            format!("larger than {limit} bytes"),
-        );
-        return Err(FileError::at("read", path)(error));
+        let why = format!("larger than {limit} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
     }
     Ok(contents)
+}
+
+/// Reads an ordinary file of at most `limit` bytes, in a directory that others
+/// write to: never follows a link, and never waits for a pipe or a device.
+pub fn read_ordinary(path: &Path, limit: u64) -> Result<(Vec<u8>, Metadata), FileError> {
+    let at = || FileError::at("read", path);
+    let ordinary = |metadata: Metadata| {
+        if metadata.is_file() {
+            return Ok(metadata);
+        }
+        let why = "not an ordinary file (links are not followed)";
+        Err(io::Error::new(io::ErrorKind::InvalidInput, why))
+    };
+    // Some devices do something when they are opened.
+    fs::symlink_metadata(path)
+        .and_then(ordinary)
+        .map_err(at())?;
+    let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
+    let mut options = OpenOptions::new();
+    let file = options.read(true).custom_flags(flags).open(path);
+    let file = file.map_err(at())?;
+    let metadata = file.metadata().and_then(ordinary).map_err(at())?;
+    let contents = bounded(file, limit).map_err(at())?;
+    Ok((contents, metadata))
 }
 
 /// Makes a directory, 0700, with its parents.
@@ -118,6 +160,11 @@ pub fn private_directory(path: &Path) -> Result<(), FileError> {
         .mode(0o700)
         .create(path)
         .map_err(FileError::at("create directory", path))
+}
+
+/// Where the new contents of a file are written first.
+pub fn temporary(path: &Path) -> Option<PathBuf> {
+    beside(path).ok().map(|(_, temporary)| temporary)
 }
 
 fn beside(path: &Path) -> Result<(&Path, PathBuf), FileError> {
@@ -136,7 +183,8 @@ fn beside(path: &Path) -> Result<(&Path, PathBuf), FileError> {
     Ok((directory, directory.join(temporary)))
 }
 
-fn sync_directory(directory: &Path) -> Result<(), FileError> {
+/// What was done in a directory survives a power cut.
+pub fn sync_directory(directory: &Path) -> Result<(), FileError> {
     File::open(directory)
         .and_then(|directory| directory.sync_all())
         .map_err(FileError::at("sync directory", directory))
@@ -144,8 +192,6 @@ fn sync_directory(directory: &Path) -> Result<(), FileError> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]
@@ -185,6 +231,32 @@ mod tests {
                 .unwrap_err()
                 .is_not_found()
         );
+    }
+
+    #[test]
+    fn what_is_no_ordinary_file_is_neither_read_nor_written_through() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let (pipe, link, folder) = (path("pipe"), path("link"), path("folder"));
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", &link).unwrap();
+        fs::create_dir(&folder).unwrap();
+        for odd in [&pipe, &link, &folder, &PathBuf::from("/dev/zero")] {
+            let error = read_ordinary(odd, 10).unwrap_err();
+            assert_eq!(error.source.kind(), io::ErrorKind::InvalidInput, "{odd:?}");
+        }
+        // In the way of the new file.
+        let (plain, victim) = (path("plain"), path("victim"));
+        fs::write(&victim, "kept").unwrap();
+        std::os::unix::fs::symlink(&victim, temporary(&plain).unwrap()).unwrap();
+        write_shared(&plain, b"new", 0o755).unwrap();
+        let (contents, metadata) = read_ordinary(&plain, 10).unwrap();
+        assert_eq!(contents, b"new");
+        assert_eq!(metadata.permissions().mode() & 0o7777, 0o755);
+        nix::unistd::mkfifo(&temporary(&plain).unwrap(), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        write_shared(&plain, b"newer", 0o600).unwrap();
+        assert_eq!(read_ordinary(&plain, 10).unwrap().0, b"newer");
+        assert_eq!(fs::read(&victim).unwrap(), b"kept");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //!   truth goes out; the last good state is kept on disk.
 //! - [`cni`] answers the container runtime's shim while pods come and go.
 //! - [`capture`] makes the kernel what is wanted, and reads it back.
+//! - [`install`] puts what others need on the node's disk, and takes it away.
 //! - [`ops`] is for people and their tools: services, metrics, command line.
 //!
 //! Nothing is called captured because it was configured: [`status`] is what was
@@ -17,6 +18,7 @@ pub mod control;
 pub mod desired;
 pub mod error;
 pub mod files;
+pub mod install;
 pub mod ops;
 pub mod run;
 pub mod status;

@@ -50,10 +50,12 @@ fn start(args: RunArgs) -> anyhow::Result<()> {
 fn clean(args: &CleanupArgs) -> anyhow::Result<()> {
     sluice_ops::logging::init(false);
     let settings = args.kernel.settings()?;
+    let files = args.files.checked(None)?;
     need_root()?;
     print(&cleanup(
         &args.directories,
         args.proxy_netns.as_deref(),
+        &files,
         settings,
     )?)
 }

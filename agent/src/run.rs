@@ -2,7 +2,7 @@
 
 use std::{
     error::Error,
-    io,
+    fs, io,
     path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -25,17 +25,23 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    capture::{self, Capture, Journal, JournalError, StartError},
+    capture::{self, Capture, Journal, JournalError, StartError, journal::JOURNAL, search::HostFind},
     cni::{self, namespaces, notes},
-    config::{Config, SOCKET},
-    control::{self, Control, Link},
+    config::{Config, Directories, SOCKET},
+    control::{self, Control, Link, store::Store},
     files::{self, FileError},
+    install::{
+        self,
+        ambient::{self, Ambient},
+        cni::Installer,
+    },
     ops::{
         metrics,
         node::NodeService,
         ready::ready,
         serve::{self, ServeError, Serving},
     },
+    status::{FileState, Leaving, NodeFiles},
 };
 
 /// Certificates are looked at this often.
@@ -44,9 +50,9 @@ const CERTIFICATES: Duration = Duration::from_secs(10);
 const GRACE: Duration = Duration::from_secs(2);
 
 /// The file that the shim reads while the agent does not answer.
-const NAMESPACES: &str = "namespaces.json";
+pub(crate) const NAMESPACES: &str = "namespaces.json";
 /// The file that it writes then.
-const NOTES: &str = "cni-notes.jsonl";
+pub(crate) const NOTES: &str = "cni-notes.jsonl";
 
 /// Why the agent cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +98,9 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let recorder = sluice_ops::metrics::install(metrics::TABLE)?;
     metrics::record_build();
     let capture = engine(&config)?;
+    // Before anything is known of them they are not taken to be in place.
+    let kept = Kept::of(&config);
+    kept.announce(&capture);
     // Whatever can fail does so before the first state, and thus before
     // anything is written to the kernel.
     let (following, link) = watch::channel(Link::default());
@@ -116,7 +125,10 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     tokio::spawn(pass_on(control.link(), following));
     let stop = CancellationToken::new();
     let sockets = (socket, operators);
+    let directories = config.directories.clone();
     let mut serving = services(config, sockets, reload, &capture, &control, &stop)?;
+    // The shim is not installed before it would be answered.
+    kept.start(&capture);
     info!(version = env!("CARGO_PKG_VERSION"), "the agent runs");
     let ended = until_told(&mut serving).await;
     stop.cancel();
@@ -124,8 +136,73 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         // Calls that still wait are answered by the next agent.
         let _ = timeout(GRACE, task).await;
     }
-    info!("the agent stops; what it made stays in place, and captured pods stay captured");
+    if capture.status().borrow().leaving == Leaving::Left {
+        forget(&directories);
+        info!("the agent stops; the node has left, and nothing of it stays");
+    } else {
+        info!("the agent stops; what it made stays in place, and captured pods stay captured");
+    }
     ended
+}
+
+/// Files on the node that are kept while the agent runs, and stay when it stops.
+struct Kept {
+    cni: Option<Installer>,
+    ambient: Option<PathBuf>,
+}
+
+impl Kept {
+    fn of(config: &Config) -> Self {
+        let installer =
+            |places| Installer::new(places, config.cni_entry.clone(), &config.cni_shim);
+        Self {
+            cni: config.files.cni.clone().map(installer),
+            ambient: config.files.ambient.clone(),
+        }
+    }
+
+    fn announce(&self, capture: &Capture) {
+        let unseen = |path: PathBuf| FileState {
+            path: path.display().to_string(),
+            present: true,
+            current: false,
+            message: "not looked at yet".into(),
+        };
+        let cni = self.cni.as_ref().map(|cni| unseen(cni.path()));
+        let ambient = self.ambient.as_deref();
+        let ambient = ambient.map(|directory| unseen(ambient::path(directory)));
+        capture.set_files(|files| *files = NodeFiles { cni, ambient });
+    }
+
+    fn start(self, capture: &Capture) {
+        if let Some(installer) = self.cni {
+            tokio::spawn(install::keep(installer, capture.clone(), |files, state| {
+                files.cni = state;
+            }));
+        }
+        if let Some(directory) = self.ambient {
+            let ambient = Ambient::new(&directory, capture.status());
+            tokio::spawn(install::keep(ambient, capture.clone(), |files, state| {
+                files.ambient = state;
+            }));
+        }
+    }
+}
+
+/// After the node has left: what the agent knew is of no use to anybody.
+fn forget(directories: &Directories) {
+    let Directories { run_dir, state_dir } = directories;
+    let gone = |path: PathBuf| match files::remove(&path) {
+        Ok(()) => {}
+        Err(error) => warn!(error = &error as &dyn Error, "a file of ours stays"),
+    };
+    gone(run_dir.join(NAMESPACES));
+    gone(state_dir.join(NOTES));
+    gone(Store::new(state_dir).path().to_owned());
+    // Mounted into a container they stay, empty.
+    let _ = fs::remove_dir_all(run_dir.join(JOURNAL));
+    let _ = fs::remove_dir(run_dir);
+    let _ = fs::remove_dir(state_dir);
 }
 
 fn identity(config: &Config) -> Result<Arc<Reload>, RunError> {
@@ -158,7 +235,13 @@ fn engine(config: &Config) -> Result<Capture, RunError> {
         proxy_netns: config.proxy_netns.clone(),
         proxy_addresses: config.proxy_addresses.clone(),
     };
-    Ok(Capture::start(options, kernel, journal)?)
+    let find = HostFind::open(&config.settings, &config.proc_dir)?;
+    Ok(Capture::start_with(
+        options,
+        kernel,
+        journal,
+        Some(Box::new(find)),
+    )?)
 }
 
 /// The endpoints are served before the stream is begun.

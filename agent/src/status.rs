@@ -31,6 +31,45 @@ pub struct NodeStatus {
     /// written to the kernel.
     pub origin: Option<Origin>,
     pub revision: Option<Revision>,
+    /// Files of ours on the node.
+    pub files: NodeFiles,
+    pub leaving: Leaving,
+}
+
+/// Whether the node leaves the mesh for good.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Leaving {
+    /// It stays.
+    #[default]
+    No,
+    /// Told to leave; pods are still wanted, or something is still there.
+    Releasing,
+    /// Nothing of ours is in the kernel any more; the files can go.
+    Cleared,
+    /// Nothing of ours is on the node any more.
+    Left,
+}
+
+/// Files that the agent keeps on the node for others, as their keepers last saw
+/// them; None: not asked for.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct NodeFiles {
+    /// The CNI configuration and the shim.
+    pub cni: Option<FileState>,
+    /// `config.json` of early ambient.
+    pub ambient: Option<FileState>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct FileState {
+    pub path: String,
+    /// Something of ours is there.
+    pub present: bool,
+    /// It is what it should be, and takes effect.
+    pub current: bool,
+    /// Why not, or what is odd, for people.
+    pub message: String,
 }
 
 /// One pod.

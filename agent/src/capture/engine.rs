@@ -4,7 +4,9 @@
 mod add;
 mod alone;
 mod look;
+mod leave;
 mod pass;
+mod proxies;
 mod publish;
 
 use std::{
@@ -31,11 +33,12 @@ use super::{
     locate,
     memory::Memory,
     sandbox::Sandbox,
+    search::{Search, Searched},
     steering::Steering,
 };
 use crate::{
     desired::{Desired, Intent},
-    status::{Event, NodeStatus},
+    status::{Event, NodeFiles, NodeStatus},
 };
 
 /// Between two looks at what the kernel does not announce.
@@ -85,6 +88,8 @@ pub(super) enum Command {
         uid: PodUid,
         reply: oneshot::Sender<Result<Explained, LookError>>,
     },
+    /// Proxies were looked for.
+    Searched(Box<Searched>),
 }
 
 /// How the engine is spoken to and how it speaks.
@@ -93,6 +98,7 @@ pub(super) struct Channels {
     pub(super) inbox: Receiver<Command>,
     pub(super) wake: SyncSender<Command>,
     pub(super) desired: watch::Receiver<Option<Arc<Desired>>>,
+    pub(super) files: watch::Receiver<NodeFiles>,
     pub(super) status: watch::Sender<Arc<NodeStatus>>,
     pub(super) events: broadcast::Sender<Event>,
     pub(super) runtime: Handle,
@@ -105,6 +111,8 @@ pub(super) struct Engine<K: Kernel> {
     channels: Channels,
     memory: Memory,
     steering: Steering<K>,
+    /// Looks for proxies that nobody told of.
+    search: Option<Search>,
     watching: Option<Watching>,
     /// Repairs of tampering since start.
     repairs: u64,
@@ -131,7 +139,13 @@ struct Watching {
 }
 
 impl<K: Kernel> Engine<K> {
-    pub(super) fn new(options: Options, kernel: K, journal: Journal, channels: Channels) -> Self {
+    pub(super) fn new(
+        options: Options,
+        kernel: K,
+        journal: Journal,
+        search: Option<Search>,
+        channels: Channels,
+    ) -> Self {
         let mut steering = Steering::new(kernel);
         let memory = Memory::load(journal, |entry| locate::agrees(&mut steering.kernel, entry));
         let now = Instant::now();
@@ -141,6 +155,7 @@ impl<K: Kernel> Engine<K> {
             channels,
             memory,
             steering,
+            search,
             watching: None,
             repairs: 0,
             tick: now + TICK,
@@ -268,6 +283,7 @@ impl<K: Kernel> Engine<K> {
             Command::Explain { uid, reply } => {
                 let _ = reply.send(self.explain(&uid));
             }
+            Command::Searched(searched) => self.searched(*searched),
         }
     }
 

@@ -23,6 +23,8 @@ use crate::{
 const MAX_ENTRY: u64 = 64 * 1024;
 /// Most entries that are read: several times what a node can run.
 const MAX_ENTRIES: usize = 8192;
+/// The folder in the agent's run directory.
+pub const JOURNAL: &str = "journal";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// A sandbox and what was found out about it.
@@ -90,7 +92,7 @@ impl Journal {
 
     /// As [`Journal::open`], for the boot of this id.
     pub fn open_for_boot(run_dir: &Path, boot: &str) -> Result<Self, JournalError> {
-        let directory = run_dir.join("journal");
+        let directory = run_dir.join(JOURNAL);
         files::private_directory(&directory)?;
         Ok(Self {
             directory,

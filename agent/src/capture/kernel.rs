@@ -77,6 +77,9 @@ pub trait Kernel: Send + 'static {
     /// Takes down one pod that `node` does not have any more, and reads that
     /// back. False if more has to be looked at.
     fn release(&mut self, node: &Node, pod: &Pod) -> Result<bool, Fault>;
+    /// Removes everything of ours from the node's namespace and this proxy's.
+    /// What was removed is returned.
+    fn cleanup(&mut self, proxy: Option<&NetnsId>) -> Result<Vec<Repair>, Fault>;
     /// Looks only.
     fn audit(&mut self, node: &Node) -> Result<Audit, Fault>;
     fn explain(&mut self, node: &Node, uid: &PodUid) -> Result<Vec<Evidence>, Fault>;
@@ -88,6 +91,33 @@ pub trait Kernel: Send + 'static {
     fn sysctls_ok(&mut self) -> bool;
     /// Must be called with a tokio runtime entered.
     fn watch(&self, proxy: Option<&NetnsId>) -> Result<Self::Changes, Fault>;
+}
+
+/// Removes everything of ours from the node and these proxies, those that are
+/// still there, and looks that nothing is left.
+pub fn clean<K: Kernel>(kernel: &mut K, proxies: &[NetnsId]) -> Result<Vec<Repair>, Fault> {
+    let living = proxies.iter().filter(|id| kernel.netns_alive(id));
+    // The node's own part goes with the first; without a proxy, alone.
+    let mut rounds: Vec<Option<&NetnsId>> = living.map(Some).collect();
+    if rounds.is_empty() {
+        rounds.push(None);
+    }
+    let mut removed = Vec::new();
+    for proxy in &rounds {
+        removed.extend(kernel.cleanup(*proxy)?);
+    }
+    let mut left = Vec::new();
+    for proxy in &rounds {
+        left.extend(kernel.cleanup(*proxy)?);
+    }
+    if left.is_empty() {
+        return Ok(removed);
+    }
+    let objects: Vec<_> = left.into_iter().map(|repair| repair.object).collect();
+    Err(Fault::transient(format!(
+        "still there after removing it: {}; something else makes it again",
+        objects.join(", ")
+    )))
 }
 
 /// Whether a difference means that somebody changed what was programmed. What

@@ -46,6 +46,10 @@ pub(super) struct Steering<K> {
     pub(super) adopted: Option<BTreeSet<IpAddr>>,
     /// An attempt for one pod failed and may have left something.
     pub(super) dirty: bool,
+    /// Told to leave, and nothing of ours is there any more.
+    pub(super) gone: bool,
+    /// Why proxies that nobody told of were not found.
+    pub(super) unfound: Option<String>,
     pub(super) backoff: Backoff,
 }
 
@@ -99,6 +103,8 @@ impl<K: Kernel> Steering<K> {
             fault: None,
             adopted: Some(adopted),
             dirty: false,
+            gone: false,
+            unfound: None,
             backoff: Backoff::default(),
         }
     }
@@ -114,7 +120,7 @@ impl<K: Kernel> Steering<K> {
         let mut facts = Facts {
             links: locate::links(&mut self.kernel, subjects, &held),
             proxy: self.seat.as_ref().and_then(Looked::proxy),
-            proxy_state: proxy::state(self.seat.as_ref(), &self.needed),
+            proxy_state: self.proxy_state(),
             findings: Vec::new(),
             resting: self.backoff.resting(),
             held,

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     desired::{Desired, Wanted},
-    status::{Event, EventKind, NodeStatus, PodState, PodStatus, Reason},
+    status::{Event, EventKind, Leaving, NodeFiles, NodeStatus, PodState, PodStatus, Reason},
 };
 
 /// What was read back from the kernel.
@@ -148,13 +148,29 @@ pub(super) fn orphan(entry: Option<&Entry>, pod: &Pod, message: &str) -> PodStat
     }
 }
 
-/// Fills in what follows from the rest: whether the node can capture.
-pub(super) fn conclude(status: &mut NodeStatus, desired: Option<&Desired>) {
+/// Fills in what follows from the rest: whether the node can capture, and how
+/// far it has left. `gone`: nothing of ours is in the kernel.
+pub(super) fn conclude(status: &mut NodeStatus, desired: Option<&Desired>, gone: bool) {
     status.origin = desired.map(|desired| desired.origin);
     status.revision = desired.and_then(|desired| desired.revision.clone());
     let finding = status.findings.first();
-    status.capture_ready = desired.is_some() && status.proxy.ready && finding.is_none();
-    if let Some(finding) = finding {
+    let amiss = status.files.cni.as_ref().filter(|cni| !cni.current);
+    status.leaving = match desired {
+        Some(desired) if desired.leave => leaving(&status.files, gone),
+        _ => Leaving::No,
+    };
+    status.capture_ready = desired.is_some()
+        && status.leaving == Leaving::No
+        && status.proxy.ready
+        && finding.is_none()
+        && amiss.is_none();
+    if status.leaving != Leaving::No {
+        let told = words(status.leaving, &status.files);
+        status.message = match status.message.as_str() {
+            "" => told,
+            fault => format!("{told}: {fault}"),
+        };
+    } else if let Some(finding) = finding {
         status.message = format!(
             "the node cannot capture further pods: {} ({}); {}",
             finding.evidence, finding.check, finding.remedy
@@ -162,7 +178,38 @@ pub(super) fn conclude(status: &mut NodeStatus, desired: Option<&Desired>) {
     } else if desired.is_none() {
         status.message = "no desired state yet: neither the controller nor the disk has one".into();
     } else if status.message.is_empty() {
-        status.message.clone_from(&status.proxy.message);
+        status.message = amiss.map_or_else(
+            || status.proxy.message.clone(),
+            |cni| format!("the shim is not in place: {}", cni.message),
+        );
+    }
+}
+
+fn leaving(files: &NodeFiles, gone: bool) -> Leaving {
+    let mut kept = [&files.cni, &files.ambient].into_iter().flatten();
+    match (gone, kept.any(|file| file.present)) {
+        (false, _) => Leaving::Releasing,
+        (true, true) => Leaving::Cleared,
+        (true, false) => Leaving::Left,
+    }
+}
+
+fn words(leaving: Leaving, files: &NodeFiles) -> String {
+    let kept = [&files.cni, &files.ambient].into_iter().flatten();
+    let kept = kept.filter(|file| file.present);
+    match leaving {
+        Leaving::No => String::new(),
+        Leaving::Releasing => "the node was told to leave; pods are being released".into(),
+        Leaving::Cleared => {
+            let why: Vec<_> = kept
+                .map(|file| format!("{} {}", file.path, file.message))
+                .collect();
+            format!(
+                "the node was told to leave, and files are still to be removed: {}",
+                why.join(", ").trim_end()
+            )
+        }
+        Leaving::Left => "the node has left: nothing of Sluice is on it".into(),
     }
 }
 

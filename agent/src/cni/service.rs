@@ -72,6 +72,7 @@ impl<R: Resolve> Service<R> {
             Err(error) => return Err(CniError::Invalid(error)),
         };
         if excluded
+            || self.capture.is_leaving()
             || self
                 .options
                 .excluded_namespaces
@@ -107,11 +108,8 @@ impl<R: Resolve> Service<R> {
         let Some(sandbox) = sandbox else {
             return Ok(());
         };
-        if self
-            .options
-            .excluded_namespaces
-            .contains(&sandbox.namespace)
-        {
+        let excluded = &self.options.excluded_namespaces;
+        if excluded.contains(&sandbox.namespace) || self.capture.is_leaving() {
             return Ok(());
         }
         let pod = sandbox.pod();
@@ -206,9 +204,8 @@ impl<R: Resolve> Add<'_, R> {
                 });
             }
             // Nobody may want it any more.
-            if let Some(now) = super::learn::known(&self.sandbox, &desired)
-                && now.wanted != Wanted::Captured
-            {
+            let now = super::learn::known(&self.sandbox, &desired);
+            if capture.is_leaving() || now.is_some_and(|now| now.wanted != Wanted::Captured) {
                 return Ok(self.service.note(self.ticket, self.sandbox));
             }
         }

@@ -6,7 +6,7 @@ use sluice_proto::capture::v1 as proto;
 
 use crate::{
     desired::{Desired, Intent, Revision, Wanted},
-    status::{NodeStatus, PodState, PodStatus, Reason},
+    status::{Leaving, NodeStatus, PodState, PodStatus, Reason},
 };
 
 /// The message that decodes to this revision.
@@ -82,7 +82,7 @@ pub fn condition(status: &NodeStatus) -> proto::NodeCondition {
     proto::NodeCondition {
         capture_ready: status.capture_ready,
         message: status.message.clone(),
-        left: false,
+        left: status.leaving == Leaving::Left,
     }
 }
 

@@ -83,6 +83,11 @@ impl Store {
         }
     }
 
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The last good state, if there is one that can be believed. Blocks.
     pub fn load(&self) -> Option<Arc<Desired>> {
         let path = self.path.display();

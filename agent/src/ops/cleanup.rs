@@ -8,15 +8,20 @@ use std::{
 
 use sluice_kernel::{
     Kernel, KernelError,
-    model::{NetnsId, Repair, Settings},
+    model::{NetnsId, Settings},
 };
 use tracing::warn;
 
 use crate::{
-    capture::journal::{Entry, Journal, JournalError},
-    config::Directories,
+    capture::{
+        Fault,
+        journal::{Entry, Journal, JournalError},
+        kernel::clean,
+    },
+    config::{Directories, NodeFiles},
     control::store::Store,
     desired::{Desired, Wanted},
+    files::FileError,
 };
 
 /// Why something may be left.
@@ -30,16 +35,17 @@ pub enum CleanupError {
     Proxy { path: PathBuf },
     #[error("cannot open the node's network namespace")]
     Open(#[source] KernelError),
-    #[error("the kernel refused to remove something; nothing is lost by trying again")]
-    Remove(#[source] KernelError),
-    #[error("still there after removing it: {0}; something else makes it again")]
-    Left(String),
+    #[error("not everything could be removed; nothing is lost by trying again")]
+    Remove(#[source] Fault),
+    #[error("not everything could be removed from the node's disk")]
+    Files(#[from] FileError),
 }
 
 /// Removes everything and says what. Blocks.
 pub fn cleanup(
     directories: &Directories,
     proxy_netns: Option<&Path>,
+    files: &NodeFiles,
     settings: Settings,
 ) -> Result<String, CleanupError> {
     let socket = directories.run_dir.join(crate::config::SOCKET);
@@ -48,24 +54,13 @@ pub fn cleanup(
     }
     let proxies = proxies(directories, proxy_netns)?;
     let mut kernel = Kernel::open(settings).map_err(CleanupError::Open)?;
-    let mut removed = Vec::new();
-    // The node's own part goes with the first; without a proxy, alone.
-    let rounds = if proxies.is_empty() {
-        vec![None]
-    } else {
-        proxies.iter().map(Some).collect()
-    };
-    for proxy in &rounds {
-        removed.extend(kernel.cleanup(*proxy).map_err(CleanupError::Remove)?);
-    }
-    let mut left = Vec::new();
-    for proxy in &rounds {
-        left.extend(kernel.cleanup(*proxy).map_err(CleanupError::Remove)?);
-    }
-    if !left.is_empty() {
-        let objects: Vec<_> = left.into_iter().map(|repair| repair.object).collect();
-        return Err(CleanupError::Left(objects.join(", ")));
-    }
+    let mut removed: Vec<String> = files
+        .remove()?
+        .iter()
+        .map(|path| format!("remove file {}", path.display()))
+        .collect();
+    let objects = clean(&mut kernel, &proxies).map_err(CleanupError::Remove)?;
+    removed.extend(objects.into_iter().map(|repair| repair.object));
     Ok(report(&removed))
 }
 
@@ -115,12 +110,12 @@ fn noted(entries: &[Entry], desired: &Desired) -> Vec<PathBuf> {
         .collect()
 }
 
-fn report(removed: &[Repair]) -> String {
+fn report(removed: &[String]) -> String {
     if removed.is_empty() {
         return "nothing of ours was there\n".into();
     }
     let mut out = String::new();
-    for Repair { object, .. } in removed {
+    for object in removed {
         let _ = writeln!(out, "{object}");
     }
     let _ = writeln!(out, "{} objects removed, nothing left", removed.len());
@@ -187,11 +182,7 @@ mod tests {
 
     #[test]
     fn what_was_removed_is_listed() {
-        let removed = [Repair {
-            kind: "rule",
-            object: "remove IPv4 rule 106: nop".into(),
-            pod: None,
-        }];
+        let removed = ["remove IPv4 rule 106: nop".to_owned()];
         insta::assert_snapshot!(report(&removed), @r"
         remove IPv4 rule 106: nop
         1 objects removed, nothing left

@@ -57,6 +57,22 @@ pub const TABLE: &[Metric] = &[
         "Time from a call of the CNI shim to its answer.",
     ),
     metric(
+        "sluice_cni_files_written_total",
+        Kind::Counter,
+        "files",
+        &["kind", "cause"],
+        "Files that were put on the node for CNI. kind: binary, conf. cause: install; update, when \
+         what they are made from has changed; repair, when somebody else changed or removed them.",
+    ),
+    metric(
+        "sluice_cni_installed",
+        Kind::Gauge,
+        "",
+        &[],
+        "1 while the configuration that the runtime takes first names the shim, and the shim is \
+         there; 0 also when the agent is not asked to install it.",
+    ),
+    metric(
         "sluice_cni_requests_total",
         Kind::Counter,
         "calls",

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use crate::{
     control::Link,
     desired::Wanted,
-    status::{NodeStatus, PodStatus},
+    status::{Leaving, NodeStatus, PodStatus},
 };
 
 /// A controller that is replaced is back sooner.
@@ -21,6 +21,12 @@ pub fn ready(status: &NodeStatus, link: &Link, now: SystemTime) -> Result<(), St
              on disk; see --controller and the log"
                 .into(),
         );
+    }
+    if status.leaving != Leaving::No {
+        return Err(status.message.clone());
+    }
+    if let Some(cni) = status.files.cni.as_ref().filter(|cni| !cni.current) {
+        return Err(format!("the shim is not in place: {}", cni.message));
     }
     if let Some(finding) = status.findings.first() {
         let more = match status.findings.len() {

@@ -8,7 +8,9 @@ use sluice_proto::agent::v1 as proto;
 use crate::{
     control::{Link, encode},
     desired::Origin,
-    status::{Event, EventKind, NodeStatus, PodState, PodStatus, ProxyStatus},
+    status::{
+        Event, EventKind, FileState, Leaving, NodeStatus, PodState, PodStatus, ProxyStatus,
+    },
 };
 
 /// The node as a whole.
@@ -38,6 +40,31 @@ pub(crate) fn node(
         audit_micros: status.audit_micros,
         repairs: status.repairs,
         capture_ready: status.capture_ready,
+        files: [&status.files.cni, &status.files.ambient]
+            .into_iter()
+            .flatten()
+            .map(file)
+            .collect(),
+        leaving: leaving(status.leaving).into(),
+        message: status.message.clone(),
+    }
+}
+
+fn file(state: &FileState) -> proto::NodeFile {
+    proto::NodeFile {
+        path: state.path.clone(),
+        present: state.present,
+        current: state.current,
+        message: state.message.clone(),
+    }
+}
+
+fn leaving(leaving: Leaving) -> proto::Leaving {
+    match leaving {
+        Leaving::No => proto::Leaving::No,
+        Leaving::Releasing => proto::Leaving::Releasing,
+        Leaving::Cleared => proto::Leaving::Cleared,
+        Leaving::Left => proto::Leaving::Left,
     }
 }
 

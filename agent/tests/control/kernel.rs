@@ -106,6 +106,10 @@ impl Kernel for FakeKernel {
         Ok(true)
     }
 
+    fn cleanup(&mut self, _: Option<&NetnsId>) -> Result<Vec<Repair>, Fault> {
+        Ok(Vec::new())
+    }
+
     fn audit(&mut self, node: &Node) -> Result<Audit, Fault> {
         self.wait();
         Ok(Audit {

@@ -73,6 +73,11 @@ impl<K: Kernel> Engine<K> {
                 "the agent has no desired state yet; it waits for the controller",
             ));
         };
+        if desired.leave {
+            return Err(AddError::not_ready(
+                "the node leaves the mesh, and nothing is captured any more",
+            ));
+        }
         let intent = sandbox.intent_in(&desired).cloned().or(answer);
         match intent {
             Some(intent) if intent.wanted == Wanted::Captured && is_wanted(&intent, false) => {

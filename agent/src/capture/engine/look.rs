@@ -10,7 +10,6 @@ use crate::{
         CheckError, Explained, LookError,
         journal::Entry,
         kernel::{Fault, Kernel},
-        proxy,
         sandbox::Sandbox,
     },
     desired::{Intent, Wanted},
@@ -76,8 +75,7 @@ impl<K: Kernel> Engine<K> {
         if self.steering.look_at_proxies() {
             self.due = Some(Instant::now());
         }
-        let state = proxy::state(self.steering.seat.as_ref(), &self.steering.needed);
-        if let Some(reason) = state.why_not() {
+        if let Some(reason) = self.steering.proxy_state().why_not() {
             return Err(CheckError::NotReady { reason });
         }
         let steering = &mut self.steering;

@@ -16,7 +16,7 @@ use crate::{
         plan::{Plan, subjects},
         steering::{Applied, Look, Subjects},
     },
-    desired::Desired,
+    desired::{Desired, Intent, Wanted},
     status::{Event, EventKind, Reason},
 };
 
@@ -55,6 +55,11 @@ impl<K: Kernel> Engine<K> {
         let subjects = subjects(desired, &self.memory.entries, &self.memory.forgotten);
         let steering = &mut self.steering;
         steering.find_proxies(&subjects, &self.options);
+        if let Some(search) = &mut self.search
+            && self.options.proxy_netns.is_none()
+        {
+            steering.search(search, &subjects);
+        }
         steering.look_at_proxies();
         let look = match cause {
             Cause::Change => Look::All,
@@ -62,7 +67,13 @@ impl<K: Kernel> Engine<K> {
         };
         let decision = steering.decide(&subjects, &self.memory.forgotten, look);
         let started = Instant::now();
-        let applied = steering.apply(&decision, &subjects);
+        let leaves = desired.leave && !subjects.values().any(|subject| stays(subject.intent));
+        let applied = if leaves {
+            steering.leave(look)
+        } else {
+            steering.gone = false;
+            steering.apply(&decision, &subjects)
+        };
         let took = started.elapsed();
         record(&applied, took);
         let pods = &decision.plan.node.pods;
@@ -115,6 +126,12 @@ impl<K: Kernel> Engine<K> {
             self.publish_repairs();
         }
     }
+}
+
+/// Whether the pod is still to have rules: told to leave, the node waits for
+/// it to be released as told.
+fn stays(intent: &Intent) -> bool {
+    matches!(intent.wanted, Wanted::Captured | Wanted::Releasing) && !intent.host_network
 }
 
 fn record(applied: &Applied, took: Duration) {

@@ -49,6 +49,7 @@ impl<K: Kernel> Engine<K> {
                 &steering.needed,
             ),
             findings: steering.findings.clone(),
+            files: self.channels.files.borrow().clone(),
             repairs: self.repairs,
             audited_at: audited.map(|(at, _)| at).or(before.audited_at),
             audit_micros: audited.map_or(before.audit_micros, |(_, took)| {
@@ -59,7 +60,7 @@ impl<K: Kernel> Engine<K> {
         if let Some(fault) = &steering.fault {
             status.message = format!("the node could not be reconciled: {fault}");
         }
-        verdict::conclude(&mut status, Some(desired));
+        verdict::conclude(&mut status, Some(desired), steering.gone);
         self.send(&before, status);
     }
 
@@ -84,7 +85,10 @@ impl<K: Kernel> Engine<K> {
     /// the kernel, as far as the journal knows whose it is.
     pub(super) fn publish_waiting(&self) {
         let before = self.channels.status.borrow().clone();
-        let mut status = NodeStatus::default();
+        let mut status = NodeStatus {
+            files: self.channels.files.borrow().clone(),
+            ..NodeStatus::default()
+        };
         let adopted = self.steering.adopted.as_ref();
         for entry in self.memory.entries.values() {
             let (Some(uid), Some(pod)) = (&entry.uid, entry.pod()) else {
@@ -96,7 +100,7 @@ impl<K: Kernel> Engine<K> {
                 status.pods.insert(uid.clone(), orphan);
             }
         }
-        verdict::conclude(&mut status, None);
+        verdict::conclude(&mut status, None, false);
         self.send(&before, status);
     }
 

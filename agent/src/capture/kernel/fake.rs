@@ -33,6 +33,7 @@ pub(crate) struct State {
     pub(crate) captures: u32,
     pub(crate) reconciles: u32,
     pub(crate) releases: u32,
+    pub(crate) cleanups: u32,
     pub(crate) preflights: u32,
 }
 
@@ -238,6 +239,17 @@ impl Kernel for FakeKernel {
         assert_eq!(state.node, *node, "more than one pod would be released");
         state.writes += 1;
         Ok(true)
+    }
+
+    fn cleanup(&mut self, _: Option<&NetnsId>) -> Result<Vec<Repair>, Fault> {
+        let mut state = self.state();
+        if state.broken {
+            return Err(Fault::transient("the kernel is out of memory"));
+        }
+        let removed = state.differences(&Node::default());
+        state.node = Node::default();
+        state.cleanups += 1;
+        Ok(removed)
     }
 
     fn audit(&mut self, node: &Node) -> Result<Audit, Fault> {

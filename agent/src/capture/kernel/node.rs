@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, io, net::IpAddr, path::Path};
 
 use sluice_kernel::{
     Kernel as Node,
-    model::{self, Evidence, Link, NetnsId, Pod, PodUid, Refusal, Settings},
+    model::{self, Evidence, Link, NetnsId, Pod, PodUid, Refusal, Repair, Settings},
 };
 
 use super::{Audit, Changes, Fault, Kernel, Outcome};
@@ -71,6 +71,10 @@ impl Kernel for Node {
 
     fn release(&mut self, node: &model::Node, pod: &Pod) -> Result<bool, Fault> {
         Self::release(self, node, pod).map_err(|error| Fault::of(&error, true))
+    }
+
+    fn cleanup(&mut self, proxy: Option<&NetnsId>) -> Result<Vec<Repair>, Fault> {
+        Self::cleanup(self, proxy).map_err(|error| Fault::of(&error, true))
     }
 
     fn audit(&mut self, node: &model::Node) -> Result<Audit, Fault> {

@@ -9,7 +9,7 @@ use crate::capture::{
     kernel::{Fault, Kernel},
     locate,
     plan::{Facts, Plan, Subject, plan},
-    proxy::{self, Looked},
+    proxy::Looked,
 };
 
 impl<K: Kernel> Steering<K> {
@@ -40,7 +40,7 @@ impl<K: Kernel> Steering<K> {
         let facts = Facts {
             links: link.map(entry).into_iter().collect(),
             proxy: self.seat.as_ref().and_then(Looked::proxy),
-            proxy_state: proxy::state(self.seat.as_ref(), &self.needed),
+            proxy_state: self.proxy_state(),
             held: held
                 .map(|held| (uid.clone(), held.clone()))
                 .into_iter()

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use sluice_kernel::model::Link;
+use sluice_kernel::model::{Link, NetnsId};
 
 use super::{Steering, Subjects};
 use crate::{
@@ -10,7 +10,9 @@ use crate::{
         Options,
         kernel::{Fault, Kernel},
         locate,
+        plan::ProxyState,
         proxy::{self, Candidate, Looked},
+        search::Search,
     },
     desired::Wanted,
 };
@@ -57,6 +59,37 @@ impl<K: Kernel> Steering<K> {
                 order: 0,
             })
             .collect();
+    }
+
+    /// Has those looked for whose namespace nobody told of.
+    pub(in crate::capture) fn search(&mut self, search: &mut Search, subjects: &Subjects<'_>) {
+        let unknown = subjects.values().filter(|subject| {
+            let told = subject.entry.and_then(|entry| entry.netns.as_ref());
+            subject.intent.wanted == Wanted::Proxy
+                && !subject.intent.host_network
+                && !subject.intent.addresses.is_empty()
+                && !told.is_some_and(|netns| self.kernel.netns_alive(netns))
+        });
+        search.ask(unknown.map(|subject| subject.intent).collect());
+        self.unfound = search.why();
+    }
+
+    /// Namespaces of all proxies that are known.
+    pub(in crate::capture) fn proxies(&self) -> Vec<NetnsId> {
+        let candidates = self.candidates.iter();
+        candidates
+            .map(|candidate| candidate.netns.clone())
+            .collect()
+    }
+
+    /// What pods are told of the proxy.
+    pub(in crate::capture) fn proxy_state(&self) -> ProxyState {
+        match (proxy::state(self.seat.as_ref(), &self.needed), &self.unfound) {
+            (ProxyState::Absent(why), Some(unfound)) => {
+                ProxyState::Absent(format!("{why}; {unfound}"))
+            }
+            (state, _) => state,
+        }
     }
 
     /// Whether the configured path leads to a namespace that is not a candidate

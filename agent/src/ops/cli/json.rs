@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 use sluice_proto::{
-    agent::v1::{ControllerLink, ExplainPodResponse, GetStatusResponse, Pod, ProxyStatus},
+    agent::v1::{
+        ControllerLink, ExplainPodResponse, GetStatusResponse, NodeFile, Pod, ProxyStatus,
+    },
     capture::v1::PodStatus,
 };
 
@@ -31,7 +33,19 @@ pub(super) fn node(node: &GetStatusResponse, pods: &[Pod]) -> Value {
         "auditMicros": node.audit_micros,
         "repairs": node.repairs,
         "captureReady": node.capture_ready,
+        "message": node.message,
+        "leaving": node.leaving().as_str_name(),
+        "files": node.files.iter().map(file).collect::<Vec<_>>(),
         "pods": pods.iter().map(pod).collect::<Vec<_>>(),
+    })
+}
+
+fn file(file: &NodeFile) -> Value {
+    json!({
+        "path": file.path,
+        "present": file.present,
+        "current": file.current,
+        "message": file.message,
     })
 }
 

@@ -7,7 +7,8 @@ use std::{
 
 use sluice_proto::{
     agent::v1::{
-        ControllerLink, ExplainPodResponse, GetStatusResponse, Pod, ProxyStatus, StateOrigin,
+        ControllerLink, ExplainPodResponse, GetStatusResponse, Leaving, NodeFile, Pod, ProxyStatus,
+        StateOrigin,
     },
     capture::v1::{PodState, PodStatus, Reason, Wanted},
 };
@@ -43,6 +44,12 @@ pub(super) fn node(node: &GetStatusResponse, pods: &[Pod], now: SystemTime) -> S
             "NOT READY"
         },
     );
+    if !matches!(node.leaving(), Leaving::Unspecified | Leaving::No) {
+        row(&mut out, "LEAVING", &node.message);
+    }
+    for file in &node.files {
+        row(&mut out, "file", &kept(file));
+    }
     row(&mut out, "audited", &audited(node, now));
     for finding in &node.findings {
         let text = format!(
@@ -57,6 +64,19 @@ pub(super) fn node(node: &GetStatusResponse, pods: &[Pod], now: SystemTime) -> S
         table(&mut out, pods);
     }
     out
+}
+
+fn kept(file: &NodeFile) -> String {
+    let state = match (file.current, file.present) {
+        (true, _) => "in place",
+        (false, true) => "NOT as it should be",
+        (false, false) => "not there",
+    };
+    let why = match file.message.as_str() {
+        "" => String::new(),
+        message => format!(": {message}"),
+    };
+    format!("{} {state}{why}", file.path)
 }
 
 fn audited(node: &GetStatusResponse, now: SystemTime) -> String {
