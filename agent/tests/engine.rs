@@ -9,6 +9,8 @@
 
 #[path = "engine/lab.rs"]
 mod lab;
+#[path = "engine/search.rs"]
+mod search;
 
 use std::time::{Duration, Instant};
 

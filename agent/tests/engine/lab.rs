@@ -15,7 +15,10 @@ use std::{
 
 use nix::sys::socket::{setsockopt, sockopt};
 use sluice_agent::{
-    capture::{AddError, Added, Capture, Journal, Options, Sandbox},
+    capture::{
+        AddError, Added, Capture, Journal, Options, Sandbox,
+        search::{Find, HostFind},
+    },
     desired::{Desired, Intent, Origin, Wanted},
     status::{NodeStatus, PodState, PodStatus, Reason},
 };
@@ -32,6 +35,8 @@ pub(crate) struct Node {
     namespaces: Vec<String>,
     listeners: BTreeMap<String, Vec<TcpListener>>,
     run_dir: tempfile::TempDir,
+    /// Where proxies are looked for: `/proc`, and where namespaces are bound.
+    search: Option<(PathBuf, Vec<PathBuf>)>,
     pub(crate) capture: Capture,
     desired: Desired,
 }
@@ -46,12 +51,13 @@ impl Node {
         let name = format!("sle{}-{next}", std::process::id());
         execute(&format!("ip netns add {name}-node")).unwrap();
         let run_dir = tempfile::tempdir().unwrap();
-        let capture = start(&name, &run_dir);
+        let capture = start(&name, &run_dir, None);
         let node = Self {
             name,
             namespaces: vec!["node".into()],
             listeners: BTreeMap::new(),
             run_dir,
+            search: None,
             capture,
             desired: Desired {
                 origin: Origin::Controller,
@@ -67,12 +73,24 @@ impl Node {
         node
     }
 
-    /// A proxy that listens, noted as the shim would.
-    pub(crate) async fn proxy(&mut self, name: &str, n: u8) {
+    /// Started again, it looks for proxies there.
+    pub(crate) fn search(&mut self, proc_dir: PathBuf, bound: Vec<PathBuf>) {
+        self.search = Some((proc_dir, bound));
+        self.restart();
+    }
+
+    /// A proxy that listens, and that nobody tells of.
+    pub(crate) fn proxy_before(&mut self, name: &str, n: u8) -> Sandbox {
         let sandbox = self.attach(name, n);
         let path = self.path(name);
         let listeners = std::thread::spawn(move || listen(&path)).join().unwrap();
         self.listeners.insert(name.into(), listeners);
+        sandbox
+    }
+
+    /// A proxy that listens, noted as the shim would.
+    pub(crate) async fn proxy(&mut self, name: &str, n: u8) {
+        let sandbox = self.proxy_before(name, n);
         self.capture.noted(sandbox).await;
         self.want(name, Wanted::Proxy, &[]);
         let proxy = uid(name);
@@ -132,8 +150,13 @@ impl Node {
     }
 
     pub(crate) fn want(&mut self, name: &str, wanted: Wanted, addresses: &[&str]) {
+        self.want_as(name, name, wanted, addresses);
+    }
+
+    /// The same, for a pod of this uid.
+    pub(crate) fn want_as(&mut self, pod: &str, name: &str, wanted: Wanted, addresses: &[&str]) {
         let intent = Intent {
-            uid: uid(name),
+            uid: uid(pod),
             namespace: "shop".into(),
             name: name.into(),
             wanted,
@@ -144,7 +167,7 @@ impl Node {
             host_network: false,
             message: String::new(),
         };
-        self.desired.pods.insert(uid(name), intent);
+        self.desired.pods.insert(uid(pod), intent);
         self.send();
     }
 
@@ -183,7 +206,7 @@ impl Node {
 
     /// The agent is started again; the kernel stays as it is.
     pub(crate) fn restart(&mut self) {
-        self.capture = start(&self.name, &self.run_dir);
+        self.capture = start(&self.name, &self.run_dir, self.search.clone());
     }
 
     pub(crate) fn inside(&self, namespace: &str, command: &str) -> String {
@@ -197,7 +220,7 @@ impl Node {
         ))
     }
 
-    fn path(&self, namespace: &str) -> PathBuf {
+    pub(crate) fn path(&self, namespace: &str) -> PathBuf {
         format!("/run/netns/{}-{namespace}", self.name).into()
     }
 }
@@ -210,14 +233,23 @@ impl Drop for Node {
     }
 }
 
-fn start(name: &str, run_dir: &tempfile::TempDir) -> Capture {
+fn start(
+    name: &str,
+    run_dir: &tempfile::TempDir,
+    search: Option<(PathBuf, Vec<PathBuf>)>,
+) -> Capture {
     let settings = Settings {
         node_netns: format!("/run/netns/{name}-node").into(),
         ..Settings::default()
     };
+    let find = search.map(|(proc_dir, bound)| {
+        let find = HostFind::open(&settings, &proc_dir).unwrap();
+        let find: Box<dyn Find> = Box::new(find.looking_in(bound));
+        find
+    });
     let kernel = Kernel::open(settings).unwrap();
     let journal = Journal::open(run_dir.path()).unwrap();
-    Capture::start(Options::default(), kernel, journal).unwrap()
+    Capture::start_with(Options::default(), kernel, journal, find).unwrap()
 }
 
 /// What a proxy listens on, in its namespace.

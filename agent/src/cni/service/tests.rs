@@ -384,3 +384,30 @@ fn an_add_ends_before_the_shim_gives_up() {
     assert_eq!(wait(50, own), Duration::ZERO);
     assert_eq!(wait(60_000, own), own);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_node_leaves_every_pod_passes() {
+    let mut node = Node::ready().await;
+    node.want(intent("a", Wanted::Captured));
+    let add = || request("a", "shop", "10.0.0.4");
+    assert_eq!(
+        node.service().add(add()).await.unwrap(),
+        AddOutcome::Captured
+    );
+    node.desired.leave = true;
+    node.want(intent("a", Wanted::Nothing));
+    assert_eq!(node.service().add(add()).await.unwrap(), AddOutcome::Passed);
+    // Also one that nobody knows, and one that is still wanted.
+    let stranger = request("b", "shop", "10.0.0.5");
+    assert_eq!(
+        node.service().add(stranger).await.unwrap(),
+        AddOutcome::Passed
+    );
+    node.want(intent("a", Wanted::Captured));
+    assert_eq!(node.service().add(add()).await.unwrap(), AddOutcome::Passed);
+    let check = CheckPodRequest {
+        sandbox: Some(message("a", "shop")),
+        ..CheckPodRequest::default()
+    };
+    assert!(node.service().check(check).await.is_ok());
+}

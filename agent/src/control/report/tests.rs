@@ -123,3 +123,15 @@ fn a_report_always_fits_a_message() {
     assert!(report.encoded_len() < 4 << 20);
     assert_eq!(report.pods.len(), 10_000);
 }
+
+#[test]
+fn a_node_that_has_left_says_so() {
+    let mut reporter = Reporter::default();
+    let mut status = node(&[]);
+    let left = |report: Option<proto::StatusReport>| report.unwrap().node.unwrap().left;
+    assert!(!left(next(&mut reporter, &status)));
+    status.leaving = crate::status::Leaving::Left;
+    assert!(left(next(&mut reporter, &status)));
+    status.leaving = crate::status::Leaving::No;
+    assert!(!left(next(&mut reporter, &status)));
+}
