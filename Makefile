@@ -36,7 +36,7 @@ cluster: ## a two-node Kubernetes that stays, and how to look around; options in
 	@target/debug/cluster up $(CLUSTER)
 
 cluster-down: ## takes it away, also after a crash or a reboot
-	cargo build -p sluice-tests --bin cluster
+	@[ -x target/debug/cluster ] || cargo build -p sluice-tests --bin cluster
 	@target/debug/cluster down
 
 test: ## every tier; one line per tier at the end
