@@ -10,6 +10,7 @@
     reason = "a lab that cannot be built fails the test that wants it"
 )]
 
+pub mod apiserver;
 pub mod bench;
 pub mod cluster;
 pub mod lab;

@@ -1,0 +1,14 @@
+//! The `kubernetes` source against a real API server:
+//! `cargo test -p sluice-tests --test apiserver`.
+
+#[path = "apiserver/follower.rs"]
+mod follower;
+#[path = "apiserver/objects.rs"]
+mod objects;
+
+#[path = "apiserver/faults.rs"]
+mod faults;
+#[path = "apiserver/follows.rs"]
+mod follows;
+#[path = "apiserver/outages.rs"]
+mod outages;
