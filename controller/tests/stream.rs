@@ -18,3 +18,5 @@ mod flow;
 mod harness;
 #[path = "stream/lifetime.rs"]
 mod lifetime;
+#[path = "stream/touch.rs"]
+mod touch;

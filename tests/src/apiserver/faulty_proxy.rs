@@ -35,7 +35,7 @@ pub enum Fault {
     InternalError,
     /// Answers everything with 200 and something that is no JSON.
     Garbage,
-    /// Answers lists with an empty list, and cuts watches.
+    /// Answers lists with an empty list.
     EmptyLists,
     /// Cuts lists off after a while, and watches at once.
     HalfLists,
@@ -152,7 +152,7 @@ impl Upstream {
             )),
             Fault::CutWatches if is_watch => Some(response("200 OK", "")),
             Fault::Refuse => return,
-            Fault::EmptyLists | Fault::HalfLists if is_watch => return,
+            Fault::HalfLists if is_watch => return,
             _ => None,
         };
         if let Some(answer) = answer {
@@ -188,7 +188,8 @@ impl Upstream {
             return;
         }
         if half {
-            let mut first = vec![0; 2000];
+            // Its head, and a little of its body.
+            let mut first = vec![0; 600];
             let read = server.read(&mut first).await.unwrap_or_default();
             let _ = client.write_all(&first[..read]).await;
         } else {

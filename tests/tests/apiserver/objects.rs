@@ -1,6 +1,6 @@
 //! Objects in the API server, made as users make them.
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::{
     Api, Client,
@@ -106,15 +106,6 @@ impl Objects {
             .await
             .unwrap();
         list.metadata.resource_version.unwrap().parse().unwrap()
-    }
-
-    pub(crate) async fn delete_all(&self, namespace: &str, names: impl Iterator<Item = String>) {
-        let gone = names.map(|name| async move {
-            self.delete(namespace, &name).await;
-            Ok::<_, ()>(())
-        });
-        let gone = stream::iter(gone).buffer_unordered(AT_ONCE);
-        gone.try_collect::<()>().await.unwrap();
     }
 
     fn pods(&self, namespace: &str) -> Api<Pod> {

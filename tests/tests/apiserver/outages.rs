@@ -96,26 +96,3 @@ async fn a_frozen_one_is_noticed() {
     follower.until("told", |f| f.pod("other").is_some()).await;
     assert!(follower.gone.is_empty());
 }
-
-// Nothing happens to any pod, and still what has been reached moves on.
-#[tokio::test]
-async fn bookmarks_move_what_is_reached() {
-    let server = ApiServer::start();
-    let objects = Objects::of(&server).await;
-    objects.namespace("shop").await;
-    let mut follower = Follower::in_sync(&server.kubeconfig()).await;
-    let before = follower.last.clone();
-    let moved = |f: &Follower| before.reached.namespaces < f.last.reached.namespaces;
-    objects.namespace("one").await;
-    follower.until("moved by an event", moved).await;
-
-    let before = follower.last.clone();
-    objects.pod("one", "web").await;
-    follower.until("seen", |f| f.pod("web").is_some()).await;
-    let moved = |f: &Follower| before.reached.namespaces < f.last.reached.namespaces;
-    follower.until("moved by a bookmark", moved).await;
-    assert_eq!(
-        follower.last.revision.namespaces,
-        before.revision.namespaces
-    );
-}

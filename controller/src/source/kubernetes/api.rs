@@ -141,3 +141,53 @@ fn built(
 ) -> Result<Request<Vec<u8>>, Failure> {
     request.map_err(|error| Failure::Connect(error.to_string()))
 }
+
+#[cfg(test)]
+mod tests {
+    use kube::core::WatchEvent;
+
+    use super::{Failure, document::Namespace, event};
+
+    #[test]
+    fn lines_of_a_watch() {
+        let shop = r#"{"metadata":{"name":"shop","resourceVersion":"7"}}"#;
+        for kind in ["ADDED", "MODIFIED", "DELETED"] {
+            let line = format!(r#"{{"type":"{kind}","object":{shop}}}"#);
+            assert!(event::<Namespace>(&line).is_ok(), "{kind}");
+        }
+        let line = r#"{"type":"BOOKMARK","object":{"kind":"Namespace","apiVersion":"v1",
+            "metadata":{"resourceVersion":"9","creationTimestamp":null}}}"#;
+        let Ok(WatchEvent::Bookmark(bookmark)) = event::<Namespace>(line) else {
+            panic!("no bookmark");
+        };
+        assert_eq!(bookmark.metadata.resource_version, "9");
+    }
+
+    #[test]
+    fn lines_that_are_no_events() {
+        let gone = r#"{"type":"ERROR","object":{"kind":"Status","code":410,"reason":"Expired",
+            "message":"too old resource version"}}"#;
+        let Ok(WatchEvent::Error(status)) = event::<Namespace>(gone) else {
+            panic!("no error");
+        };
+        assert!(Failure::status(&status).is_gone());
+        let status = r#"{"kind":"Status","status":"Failure","code":403,"message":"no"}"#;
+        let table = [
+            (status, "forbidden"),
+            (r#"{"type":"ADDED","object":{"metad"#, "cut"),
+            ("", "cut"),
+            ("<html>", "garbage"),
+            (
+                r#"{"type":"ADDED","object":{"metadata":{"name":7}}}"#,
+                "garbage",
+            ),
+            (r#"{"type":"UNHEARD","object":{}}"#, "garbage"),
+        ];
+        for (line, word) in table {
+            let Err(failure) = event::<Namespace>(line) else {
+                panic!("{line} is an event");
+            };
+            assert_eq!(failure.word(), word, "{line}");
+        }
+    }
+}
