@@ -1,7 +1,7 @@
 //! The controller: decides which pods are captured and streams that decision,
 //! per node, to the agents.
 //!
-//! A [`source`] (now a folder of YAML) reports pods and namespaces in batches.
+//! A [`source`] (a cluster, or a folder of YAML) reports pods and namespaces in batches.
 //! One task hands each batch to the [`fleet::Fleet`], which feeds the pure [`index`]
 //! (what is wanted of every pod, by [`select`]) and puts the difference into
 //! the outbox of each node it concerns. [`serve`] sends the outboxes to the

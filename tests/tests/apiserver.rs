@@ -1,6 +1,13 @@
 //! The `kubernetes` source against a real API server:
 //! `cargo test -p sluice-tests --test apiserver`.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests fail where they stand"
+)]
+
 #[path = "apiserver/follower.rs"]
 mod follower;
 #[path = "apiserver/objects.rs"]
