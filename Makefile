@@ -7,7 +7,7 @@ export SLUICE_TOOLS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sluice/tools
 shim_target := x86_64-unknown-linux-gnu
 export SLUICE_CNI ?= $(CURDIR)/target/$(shim_target)/shim/sluice-cni
 
-.PHONY: help build shim images demo cluster cluster-down test bench lint fmt
+.PHONY: help build shim images manifests demo cluster cluster-down test bench lint fmt
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -21,6 +21,10 @@ shim:
 
 images: ## images of agent, controller and stand-in proxy, in target/images/ (PROFILE=release for releases)
 	@scripts/images $(PROFILE)
+
+manifests: ## deploy/manifests/sluice.yaml from the chart
+	@scripts/setup cluster
+	@scripts/manifests >deploy/manifests/sluice.yaml.new && mv deploy/manifests/sluice.yaml.new deploy/manifests/sluice.yaml
 
 demo: ## two nodes, real packets: a namespace is labelled and its pods are captured
 	@scripts/setup demo

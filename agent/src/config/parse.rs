@@ -38,9 +38,14 @@ pub(super) fn number(text: &str) -> Result<u32, String> {
     parsed.map_err(|_| "not a 32-bit number; write it as 273 or 0x111".into())
 }
 
-/// `https://host:port`, and nothing after it.
+/// `https://host:port`, and nothing after it. `tcp://host:port` is the same: so
+/// Kubernetes tells a pod where a Service is, IPv6 in brackets.
 pub(super) fn endpoint(text: &str) -> Result<String, String> {
     let wanted = "write it as https://host:port";
+    let text = match text.strip_prefix("tcp://") {
+        Some(place) => format!("https://{place}"),
+        None => text.to_owned(),
+    };
     let uri: Uri = text
         .parse()
         .map_err(|error| format!("not a URI ({error}); {wanted}"))?;

@@ -54,13 +54,17 @@ fn every_flag_has_a_variable() {
 #[test]
 fn lists_are_split() {
     let config = config(&[
-        "--controller=https://a:1,https://b:2",
+        "--controller=https://a:1,tcp://[fd00::1]:15010",
         "--excluded-namespaces=x,y",
         "--proxy-netns=/run/netns/proxy",
         "--proxy-address=10.0.0.1,fd00::1",
     ])
     .unwrap();
-    assert_eq!(config.controllers.len(), 3);
+    let [_, a, service] = &config.controllers[..] else {
+        panic!("{:?}", config.controllers);
+    };
+    assert_eq!(a, "https://a:1");
+    assert_eq!(service, "https://[fd00::1]:15010", "as Kubernetes writes it");
     assert_eq!(config.excluded_namespaces.len(), 2);
     assert_eq!(config.proxy_addresses.len(), 2);
 }
