@@ -22,6 +22,7 @@ mod hbone;
 mod identity;
 mod inbound;
 mod inbound_plain;
+mod kubernetes;
 mod launch;
 mod listening;
 mod log;

@@ -64,7 +64,10 @@ fn lists_are_split() {
         panic!("{:?}", config.controllers);
     };
     assert_eq!(a, "https://a:1");
-    assert_eq!(service, "https://[fd00::1]:15010", "as Kubernetes writes it");
+    assert_eq!(
+        service, "https://[fd00::1]:15010",
+        "as Kubernetes writes it"
+    );
     assert_eq!(config.excluded_namespaces.len(), 2);
     assert_eq!(config.proxy_addresses.len(), 2);
 }

@@ -3,7 +3,7 @@
 use std::{
     error::Error,
     fs, io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -20,13 +20,13 @@ use tokio::{
 use super::{
     args::{Args, Ports},
     certs::{Authority, CaFiles, CertError},
-    inbound, inbound_plain,
+    inbound, inbound_plain, kubernetes,
     log::{ConnectionLog, ConnectionWriter, Direction, chain},
     mesh::Mesh,
     outbound,
     socket::{abort, ends, listen, prepare},
 };
-use crate::workloads::{Workload, WorkloadsError};
+use crate::workloads::{Workload, Workloads, WorkloadsError};
 
 const MAX_CONNECTIONS: u32 = 8192;
 const RELOAD: Duration = Duration::from_millis(200);
@@ -43,6 +43,8 @@ pub enum StartError {
     },
     #[error("the mesh's CA is not usable")]
     Authority(#[from] CertError),
+    #[error("the mesh cannot be learned from Kubernetes")]
+    Kubernetes(#[from] kubernetes::NoCluster),
     #[error("failed to open the connection log")]
     Log(#[source] io::Error),
     #[error("failed to listen on [::]:{port}; transparent sockets need CAP_NET_ADMIN")]
@@ -67,8 +69,7 @@ pub(super) struct Proxy {
 
 /// Serves until SIGTERM, then gives open connections a moment.
 pub async fn run(args: Args) -> Result<(), StartError> {
-    let mesh = Arc::new(load(&args.workloads)?);
-    let (changed, mesh) = watch::channel(mesh);
+    let mesh = follow(args.workloads, args.kubernetes).await?;
     let files = CaFiles {
         cert: args.ca_cert,
         key: args.ca_key,
@@ -84,7 +85,11 @@ pub async fn run(args: Args) -> Result<(), StartError> {
     });
     let mut terminated = signal(SignalKind::terminate()).map_err(StartError::Signal)?;
     let listeners = bind(&proxy.ports)?;
-    tokio::spawn(reload(args.workloads, changed));
+    if let Some(port) = args.ready_port {
+        let ready = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await;
+        let ready = ready.map_err(|source| StartError::Listen { port, source })?;
+        tokio::spawn(async move { while ready.accept().await.is_ok() {} });
+    }
     if let Some(path) = args.ready_file {
         fs::write(&path, "ready\n").map_err(|source| StartError::Ready { path, source })?;
     }
@@ -184,9 +189,24 @@ impl Proxy {
     }
 }
 
-fn load(path: &Path) -> Result<Mesh, StartError> {
-    let all = crate::workloads::Workloads::read(path);
-    all.map(Mesh::new).map_err(|source| StartError::Workloads {
+/// The mesh as it is now, kept up to date.
+async fn follow(
+    file: Option<PathBuf>,
+    kubernetes: bool,
+) -> Result<watch::Receiver<Arc<Mesh>>, StartError> {
+    let all = file.as_deref().map(read).transpose()?.unwrap_or_default();
+    let policies = all.policies.clone();
+    let (changed, mesh) = watch::channel(Arc::new(Mesh::new(all)));
+    if kubernetes {
+        kubernetes::follow(policies, changed).await?;
+    } else if let Some(path) = file {
+        tokio::spawn(reload(path, changed));
+    }
+    Ok(mesh)
+}
+
+fn read(path: &Path) -> Result<Workloads, StartError> {
+    Workloads::read(path).map_err(|source| StartError::Workloads {
         path: path.to_owned(),
         source,
     })
@@ -203,7 +223,7 @@ async fn reload(path: PathBuf, changed: watch::Sender<Arc<Mesh>>) {
             continue;
         }
         seen = now;
-        match load(&path) {
+        match read(&path).map(Mesh::new) {
             Ok(mesh) => {
                 tracing::info!(path = %path.display(), "workload file re-read");
                 changed.send_replace(Arc::new(mesh));
