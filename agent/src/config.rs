@@ -17,11 +17,11 @@ use sluice_mtls::TlsFiles;
 
 use crate::install::conf::Entry;
 
+use self::parse::{duration, endpoint, namespace, node_name};
 pub use self::{
     install::{InstallArgs, NodeFiles, NodeFilesArgs, OnAgentDown},
     kernel::KernelArgs,
 };
-use self::parse::{duration, endpoint, namespace, node_name};
 
 /// Puts the pods of one node into the mesh, and says whether they are.
 #[derive(Debug, Parser)]

@@ -25,7 +25,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    capture::{self, Capture, Journal, JournalError, StartError, journal::JOURNAL, search::HostFind},
+    capture::{
+        self, Capture, Journal, JournalError, StartError, journal::JOURNAL, search::HostFind,
+    },
     cni::{self, namespaces, notes},
     config::{Config, Directories, SOCKET},
     control::{self, Control, Link, store::Store},
@@ -153,8 +155,7 @@ struct Kept {
 
 impl Kept {
     fn of(config: &Config) -> Self {
-        let installer =
-            |places| Installer::new(places, config.cni_entry.clone(), &config.cni_shim);
+        let installer = |places| Installer::new(places, config.cni_entry.clone(), &config.cni_shim);
         Self {
             cni: config.files.cni.clone().map(installer),
             ambient: config.files.ambient.clone(),

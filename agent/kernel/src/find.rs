@@ -72,9 +72,7 @@ impl Finder {
         let link = locate::locate(&mut self.client, None, addresses)?;
         let fact = link::by_index(&mut self.client, link.index)?;
         let netns = fact.and_then(|fact| fact.peer_netns);
-        netns
-            .map(Peer)
-            .ok_or(FindError::NoPeer { name: link.name })
+        netns.map(Peer).ok_or(FindError::NoPeer { name: link.name })
     }
 
     /// The namespace that `path` leads to, if that other end is in it.

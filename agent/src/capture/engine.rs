@@ -3,8 +3,8 @@
 
 mod add;
 mod alone;
-mod look;
 mod leave;
+mod look;
 mod pass;
 mod proxies;
 mod publish;

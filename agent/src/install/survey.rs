@@ -1,11 +1,7 @@
 //! What is in the directory of network configurations, and which of it the
 //! runtime takes. Pure but for [`read`].
 
-use std::{
-    fs, io,
-    os::unix::fs::PermissionsExt as _,
-    path::Path,
-};
+use std::{fs, io, os::unix::fs::PermissionsExt as _, path::Path};
 
 use super::conf::{self, List};
 use crate::files::{self, FileError};

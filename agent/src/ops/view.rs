@@ -8,9 +8,7 @@ use sluice_proto::agent::v1 as proto;
 use crate::{
     control::{Link, encode},
     desired::Origin,
-    status::{
-        Event, EventKind, FileState, Leaving, NodeStatus, PodState, PodStatus, ProxyStatus,
-    },
+    status::{Event, EventKind, FileState, Leaving, NodeStatus, PodState, PodStatus, ProxyStatus},
 };
 
 /// The node as a whole.

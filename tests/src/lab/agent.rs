@@ -79,6 +79,33 @@ impl Lab {
         self.cleanup_with(node, &["--proxy-netns", &proxy.display().to_string()]);
     }
 
+    /// The same, of the files on the node too.
+    pub fn cleanup_files(&self, node: &str) {
+        let flags = self.install_flags(node);
+        let shim = flags.iter().position(|flag| flag == "--cni-shim");
+        let flags: Vec<&str> = flags[..shim.unwrap_or(flags.len())]
+            .iter()
+            .map(String::as_str)
+            .collect();
+        self.cleanup_with(node, &flags);
+    }
+
+    /// Flags with which the agent installs the shim for the node's runtime and
+    /// keeps `config.json`.
+    pub fn install_flags(&self, node: &str) -> Vec<String> {
+        let node = self.node(node);
+        let runtime = node.runtime.as_ref().expect("the node has a runtime");
+        let shim = super::programs::find("sluice-cni");
+        let pairs = [
+            ("--cni-conf-dir", &runtime.conf),
+            ("--cni-bin-dir", &runtime.bin),
+            ("--ambient-config-dir", &node.dir.join("ambient-config")),
+            ("--cni-shim", &shim),
+        ];
+        let pairs = pairs.map(|(flag, path)| [flag.to_owned(), path.display().to_string()]);
+        pairs.into_iter().flatten().collect()
+    }
+
     fn cleanup_with(&self, node: &str, extra: &[&str]) {
         let node = self.node(node);
         let mut command = program("sluice-agent");

@@ -42,6 +42,39 @@ pub struct CniError {
 }
 
 impl Chain {
+    /// What containerd takes of a directory of configurations: the first file,
+    /// which must be usable.
+    pub fn first_in(directory: &Path, path: Vec<PathBuf>, cache: PathBuf) -> Result<Self, String> {
+        let is_one = |path: &PathBuf| {
+            let extension = path.extension().and_then(|extension| extension.to_str());
+            matches!(extension, Some("conf" | "conflist" | "json"))
+        };
+        let entries = fs::read_dir(directory).expect("list the configurations");
+        let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        files.retain(is_one);
+        files.sort();
+        let file = files.first().ok_or("no network configuration")?;
+        let text = fs::read_to_string(file).map_err(|error| error.to_string())?;
+        let mut list: Value =
+            serde_json::from_str(&text).map_err(|error| format!("{}: {error}", file.display()))?;
+        if file
+            .extension()
+            .is_none_or(|extension| extension != "conflist")
+        {
+            list = json!({
+                "name": list["name"], "cniVersion": list["cniVersion"], "plugins": [list],
+            });
+        }
+        let text = |key: &str| list[key].as_str().unwrap_or_default().to_owned();
+        Ok(Self {
+            version: text("cniVersion"),
+            name: text("name"),
+            plugins: list["plugins"].as_array().cloned().unwrap_or_default(),
+            path,
+            cache,
+        })
+    }
+
     /// ADD of every plugin in order; the last one's result.
     pub fn add(&self, node: &Netns, attachment: &Attachment) -> Result<Value, CniError> {
         let mut previous = None;

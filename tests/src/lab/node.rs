@@ -27,6 +27,16 @@ pub struct Node {
     pub shim: serde_json::Map<String, serde_json::Value>,
     /// cniVersion of the network configuration.
     pub cni_version: String,
+    /// Where its runtime reads configurations and looks for plugins, if it has
+    /// directories of its own: then what is in them counts.
+    pub runtime: Option<Runtime>,
+}
+
+/// The directories of a runtime.
+#[derive(Clone, Debug)]
+pub struct Runtime {
+    pub conf: PathBuf,
+    pub bin: PathBuf,
 }
 
 /// The name of the node with an index.
@@ -48,7 +58,42 @@ impl Node {
             dir: dir.into(),
             shim: serde_json::Map::new(),
             cni_version: "1.0.0".into(),
+            runtime: None,
         }
+    }
+
+    /// Gives its runtime directories, with Debian's `ptp` in one and a
+    /// configuration of it in the other.
+    pub fn make_runtime(&mut self) -> Runtime {
+        let runtime = Runtime {
+            conf: self.dir.join("net.d"),
+            bin: self.dir.join("cni-bin"),
+        };
+        for dir in [&runtime.conf, &runtime.bin] {
+            fs::create_dir(dir).expect("make a directory of the runtime");
+        }
+        for plugin in ["ptp", "host-local"] {
+            let from = Path::new("/usr/lib/cni").join(plugin);
+            std::os::unix::fs::symlink(from, runtime.bin.join(plugin)).expect("link a plugin");
+        }
+        let chain = self.chain(false);
+        let list = serde_json::json!({
+            "cniVersion": chain.version, "name": chain.name, "plugins": chain.plugins,
+        });
+        fs::write(runtime.conf.join("10-ptp.conflist"), list.to_string())
+            .expect("write the network configuration");
+        self.runtime = Some(runtime.clone());
+        runtime
+    }
+
+    /// What the runtime uses now, from its directories if it has some.
+    pub fn current_chain(&self, with_shim: bool) -> cni::Chain {
+        let Some(runtime) = &self.runtime else {
+            return self.chain(with_shim);
+        };
+        let cache = self.dir.join("cni-cache");
+        cni::Chain::first_in(&runtime.conf, vec![runtime.bin.clone()], cache)
+            .unwrap_or_else(|why| panic!("the runtime of {}: {why}", self.name))
     }
 
     /// The address of the pod numbered `host`.

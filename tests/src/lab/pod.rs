@@ -196,7 +196,7 @@ impl Lab {
         let node = self.node(&spec.node);
         let number = UIDS.fetch_add(1, Ordering::SeqCst);
         let netns = self.netns(&format!("{}-{number}", spec.name));
-        let mut chain = node.chain(with_shim);
+        let mut chain = node.current_chain(with_shim);
         chain.plugins[0]["args"] = json!({
             "cni": { "ips": [node.pod4(spec.host), node.pod6(spec.host)] }
         });
@@ -219,8 +219,14 @@ impl Lab {
             .pods
             .remove(name)
             .unwrap_or_else(|| panic!("no pod {name} in the lab"));
-        let node = self.node(&pod.spec.node).netns.clone();
-        let result = pod.chain.del(&node, &pod.attachment);
+        let node = self.node(&pod.spec.node);
+        // With directories of its own the runtime has read them again since.
+        let chain = match &node.runtime {
+            Some(_) => node.current_chain(true),
+            None => pod.chain,
+        };
+        let node = node.netns.clone();
+        let result = chain.del(&node, &pod.attachment);
         result.unwrap_or_else(|error| panic!("DEL of {name}: {error:?}"));
         self.folder.remove_pod(&pod.spec.document(&[]));
     }

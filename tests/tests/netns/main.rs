@@ -13,6 +13,7 @@ mod bad_input;
 mod callers;
 mod cni;
 mod converge;
+mod install;
 mod membership;
 mod policy;
 mod preflight;

@@ -32,9 +32,10 @@ impl<K: Kernel> Engine<K> {
         };
         let kernel = &self.steering.kernel;
         let lives = |netns| kernel.netns_alive(netns);
-        let told = self.memory.entries.values().any(|entry| {
-            entry.sandbox.is_of(intent) && entry.netns.as_ref().is_some_and(&lives)
-        });
+        let told =
+            self.memory.entries.values().any(|entry| {
+                entry.sandbox.is_of(intent) && entry.netns.as_ref().is_some_and(&lives)
+            });
         // An ADD was quicker, or it has gone meanwhile.
         if told || !lives(&found.netns) {
             return;

@@ -79,7 +79,10 @@ mod tests {
         ];
         for line in lines {
             assert!(is_of(&line, &[UID]), "{line}");
-            assert!(is_of(&format!("9:pids:/\n{line}\n"), &[OTHER, UID]), "{line}");
+            assert!(
+                is_of(&format!("9:pids:/\n{line}\n"), &[OTHER, UID]),
+                "{line}"
+            );
             assert!(!is_of(&line, &[OTHER]), "{line}");
             assert!(!is_of(&line, &[]), "{line}");
         }
@@ -106,7 +109,10 @@ mod tests {
         }
         // The beginning of a uid is none.
         assert!(!is_of(&format!("0::/kubepods/pod{UID}0/x"), &[UID]));
-        assert!(!is_of(&format!("0::/kubepods/pod{}/x", &UID[..35]), &[&UID[..35]]));
+        assert!(!is_of(
+            &format!("0::/kubepods/pod{}/x", &UID[..35]),
+            &[&UID[..35]]
+        ));
     }
 
     #[test]

@@ -81,7 +81,10 @@ mod tests {
         process(dir.path(), "self", &ours, "1");
         fs::create_dir(dir.path().join("15")).unwrap();
         let found = of_pod(dir.path(), &[UID]).unwrap();
-        let names: Vec<_> = found.iter().map(|one| one.path.file_name().unwrap()).collect();
+        let names: Vec<_> = found
+            .iter()
+            .map(|one| one.path.file_name().unwrap())
+            .collect();
         assert_eq!(names, ["900", "12"]);
         assert!(of_pod(&dir.path().join("missing"), &[UID]).is_err());
     }

@@ -84,7 +84,10 @@ impl<K: Kernel> Steering<K> {
 
     /// What pods are told of the proxy.
     pub(in crate::capture) fn proxy_state(&self) -> ProxyState {
-        match (proxy::state(self.seat.as_ref(), &self.needed), &self.unfound) {
+        match (
+            proxy::state(self.seat.as_ref(), &self.needed),
+            &self.unfound,
+        ) {
             (ProxyState::Absent(why), Some(unfound)) => {
                 ProxyState::Absent(format!("{why}; {unfound}"))
             }

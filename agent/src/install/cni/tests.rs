@@ -68,7 +68,10 @@ fn installer(dir: &Path) -> Installer {
 fn it_waits_for_an_original_and_follows_it() {
     let mut host = Host::new();
     let state = host.look(Goal::Install);
-    assert!(!state.current && state.message.contains("waited for"), "{state:?}");
+    assert!(
+        !state.current && state.message.contains("waited for"),
+        "{state:?}"
+    );
     assert!(!host.conf().exists());
     // The program is there first, so that whatever names it finds it.
     assert!(host.path("bin/sluice-cni").exists());
@@ -76,12 +79,21 @@ fn it_waits_for_an_original_and_follows_it() {
     host.installed();
     let mode = fs::metadata(host.conf()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    fs::write(host.path("net.d/10-ptp.conflist"), PTP.replace("net", "other")).unwrap();
+    fs::write(
+        host.path("net.d/10-ptp.conflist"),
+        PTP.replace("net", "other"),
+    )
+    .unwrap();
     host.installed();
-    assert!(fs::read_to_string(host.conf()).unwrap().contains("\"other\""));
+    assert!(
+        fs::read_to_string(host.conf())
+            .unwrap()
+            .contains("\"other\"")
+    );
     // Nothing is written that is so already.
     let before = host.files();
-    let inode = |host: &Host| std::os::unix::fs::MetadataExt::ino(&fs::metadata(host.conf()).unwrap());
+    let inode =
+        |host: &Host| std::os::unix::fs::MetadataExt::ino(&fs::metadata(host.conf()).unwrap());
     let number = inode(&host);
     host.installed();
     host.installer = installer(host.dir.path());
@@ -112,10 +124,17 @@ fn somebody_elses_changes_are_mended_and_a_fight_is_slowed_down() {
     fs::remove_file(&conf).unwrap();
     let looked = host.installer.look(Goal::Install);
     assert!(!looked.state.current && looked.again.is_some());
-    assert!(looked.state.message.contains("cni.exclusive=false"), "{looked:?}");
+    assert!(
+        looked.state.message.contains("cni.exclusive=false"),
+        "{looked:?}"
+    );
     assert!(!conf.exists());
     // A new original is no fight.
-    fs::write(host.path("net.d/10-ptp.conflist"), PTP.replace("net", "other")).unwrap();
+    fs::write(
+        host.path("net.d/10-ptp.conflist"),
+        PTP.replace("net", "other"),
+    )
+    .unwrap();
     assert!(!host.look(Goal::Install).current);
 }
 
@@ -126,13 +145,19 @@ fn it_is_not_called_in_place_while_the_runtime_takes_another() {
     host.installed();
     fs::write(host.path("net.d/00-eager.conflist"), PTP).unwrap();
     let state = host.look(Goal::Install);
-    assert!(!state.current && state.message.contains("00-eager.conflist"), "{state:?}");
+    assert!(
+        !state.current && state.message.contains("00-eager.conflist"),
+        "{state:?}"
+    );
     fs::remove_file(host.path("net.d/00-eager.conflist")).unwrap();
     host.installed();
     // Broken, it stops containerd: said, and nothing slips past.
     fs::write(host.path("net.d/00-broken.conf"), "{").unwrap();
     let state = host.look(Goal::Install);
-    assert!(state.current && state.message.contains("00-broken.conf"), "{state:?}");
+    assert!(
+        state.current && state.message.contains("00-broken.conf"),
+        "{state:?}"
+    );
 }
 
 #[test]
@@ -143,7 +168,10 @@ fn with_the_original_gone_the_copy_stays() {
     let original = host.path("net.d/10-ptp.conflist");
     fs::rename(&original, host.path("net.d/10-ptp.conflist.bak")).unwrap();
     let state = host.look(Goal::Install);
-    assert!(state.current && state.message.contains("the copy stays"), "{state:?}");
+    assert!(
+        state.current && state.message.contains("the copy stays"),
+        "{state:?}"
+    );
 }
 
 #[test]
@@ -154,22 +182,39 @@ fn trouble_is_told_and_the_old_files_stay() {
     let good = host.files();
     // Where the new configuration would be written first.
     fs::create_dir(host.path("net.d/.02-sluice.conflist.new")).unwrap();
-    fs::write(host.path("net.d/10-ptp.conflist"), PTP.replace("net", "other")).unwrap();
+    fs::write(
+        host.path("net.d/10-ptp.conflist"),
+        PTP.replace("net", "other"),
+    )
+    .unwrap();
     let state = host.look(Goal::Install);
-    assert!(!state.current && state.message.contains("cannot create"), "{state:?}");
+    assert!(
+        !state.current && state.message.contains("cannot create"),
+        "{state:?}"
+    );
     fs::remove_dir(host.path("net.d/.02-sluice.conflist.new")).unwrap();
     fs::write(host.path("net.d/10-ptp.conflist"), PTP).unwrap();
     host.installed();
     assert_eq!(host.files(), good);
     fs::remove_file(host.path("image")).unwrap();
     let state = host.look(Goal::Install);
-    assert!(!state.current && state.message.contains("image"), "{state:?}");
+    assert!(
+        !state.current && state.message.contains("image"),
+        "{state:?}"
+    );
     assert_eq!(host.files(), good);
     // A version that the shim does not speak would fail every pod.
     let mut host = Host::new();
-    fs::write(host.path("net.d/10-ptp.conflist"), PTP.replace("1.0.0", "0.2.0")).unwrap();
+    fs::write(
+        host.path("net.d/10-ptp.conflist"),
+        PTP.replace("1.0.0", "0.2.0"),
+    )
+    .unwrap();
     let state = host.look(Goal::Install);
-    assert!(!state.current && state.message.contains("0.2.0"), "{state:?}");
+    assert!(
+        !state.current && state.message.contains("0.2.0"),
+        "{state:?}"
+    );
     assert!(!host.conf().exists());
 }
 
@@ -192,7 +237,10 @@ fn leaving_restores_the_directories() {
     // Withdrawn.
     host.installed();
     // Somebody else's configuration calls the shim: it stays.
-    let chained = PTP.replace("{\"type\":\"ptp\"}", "{\"type\":\"ptp\"},{\"type\":\"sluice-cni\"}");
+    let chained = PTP.replace(
+        "{\"type\":\"ptp\"}",
+        "{\"type\":\"ptp\"},{\"type\":\"sluice-cni\"}",
+    );
     fs::write(host.path("net.d/10-ptp.conflist"), chained).unwrap();
     host.look(Goal::Leave);
     assert!(!host.conf().exists() && host.path("bin/sluice-cni").exists());

@@ -60,7 +60,10 @@ fn a_copy_of_a_copy_has_the_shim_once() {
     let list = List::parse("02-sluice.conflist", once.as_bytes()).unwrap();
     assert_eq!(list.copy_of(), Some("10-a.conflist"));
     assert!(list.is_ours());
-    assert_eq!(list.with(&entry(), "10-a.conflist").unwrap(), once.as_bytes());
+    assert_eq!(
+        list.with(&entry(), "10-a.conflist").unwrap(),
+        once.as_bytes()
+    );
     assert_eq!(once.matches(SHIM).count(), 1);
     // The shim in somebody else's own file makes that not ours.
     let theirs = List::parse("10-a.conflist", text.as_bytes()).unwrap();
@@ -86,11 +89,17 @@ fn what_no_runtime_can_use_is_refused_with_the_reason() {
         ("a.conflist", r#"{"name":"n","plugins":null}"#),
         ("a.conflist", r#"{"name":"n","plugins":[]}"#),
         ("a.conflist", r#"{"name":"n","plugins":{"type":"a"}}"#),
-        ("a.conflist", r#"{"name":"n","plugins":[{"type":"a"},{"type":""}]}"#),
+        (
+            "a.conflist",
+            r#"{"name":"n","plugins":[{"type":"a"},{"type":""}]}"#,
+        ),
         ("a.conflist", r#"{"name":"n","plugins":["a"]}"#),
         ("a.conflist", r#"{"name":"","plugins":[{"type":"a"}]}"#),
         ("a.conflist", r#"{"name":7,"plugins":[{"type":"a"}]}"#),
-        ("a.conflist", r#"{"name":"n","cniVersion":1,"plugins":[{"type":"a"}]}"#),
+        (
+            "a.conflist",
+            r#"{"name":"n","cniVersion":1,"plugins":[{"type":"a"}]}"#,
+        ),
         ("a.conf", r#"{"name":"n","plugins":[{"type":"a"}]}"#),
         ("a.conf", r#"{"cniVersion":"1.0.0","type":"a"}"#),
     ];
@@ -117,10 +126,18 @@ fn of_a_key_that_comes_twice_the_last_one_counts_as_for_every_runtime() {
 
 #[test]
 fn a_version_that_the_shim_does_not_speak_is_not_copied() {
-    for version in ["", r#""cniVersion":"","#, r#""cniVersion":"0.2.0","#, r#""cniVersion":"9.9.9","#] {
+    for version in [
+        "",
+        r#""cniVersion":"","#,
+        r#""cniVersion":"0.2.0","#,
+        r#""cniVersion":"9.9.9","#,
+    ] {
         let text = format!(r#"{{{version}"name":"n","plugins":[{{"type":"a"}}]}}"#);
         let list = List::parse("a.conflist", text.as_bytes()).unwrap();
-        assert!(list.refusal().unwrap().contains("sluice-cni speaks"), "{version}");
+        assert!(
+            list.refusal().unwrap().contains("sluice-cni speaks"),
+            "{version}"
+        );
     }
 }
 

@@ -60,7 +60,10 @@ fn what_sorts_before_ours_is_told() {
     let (_, found) = primary(vec![odd("09-link.conf"), file("10-ptp.conflist", LIST)]);
     assert_eq!(found.before, None);
     // Broken, it is used by nobody.
-    let (_, found) = primary(vec![file("00-broken.conf", "{"), file("10-ptp.conflist", LIST)]);
+    let (_, found) = primary(vec![
+        file("00-broken.conf", "{"),
+        file("10-ptp.conflist", LIST),
+    ]);
     assert_eq!(found.before, None);
 }
 
@@ -88,10 +91,19 @@ fn hostile_files_are_neither_followed_nor_waited_for() {
     nix::unistd::mkfifo(&path("15-pipe.conf"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     let found = survey(read(dir.path()).unwrap(), OWN);
     assert_eq!(found.primary.unwrap().name, "10-ptp.conflist");
-    let skipped: Vec<_> = found.skipped.iter().map(|(name, _)| name.as_str()).collect();
+    let skipped: Vec<_> = found
+        .skipped
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .collect();
     assert_eq!(
         skipped,
-        ["11-huge.conflist", "13-link.conf", "14-dangling.json", "15-pipe.conf"]
+        [
+            "11-huge.conflist",
+            "13-link.conf",
+            "14-dangling.json",
+            "15-pipe.conf"
+        ]
     );
     for number in 0..MOST_FILES {
         fs::write(path(&format!("{number}.conf")), "").unwrap();

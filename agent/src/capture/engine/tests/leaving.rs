@@ -52,12 +52,19 @@ async fn a_node_leaves_once_no_pod_is_wanted_and_no_file_is_there() {
     assert_eq!(status.pods[&uid("a")].state, PodState::Released);
     assert!(node.kernel.state().cleanups > 0);
     assert_eq!(node.programmed(), [""; 0]);
-    node.capture.set_files(|files| files.cni = Some(file(false)));
+    node.capture
+        .set_files(|files| files.cni = Some(file(false)));
     let status = node.until_leaving(Leaving::Left).await;
-    assert_eq!(status.message, "the node has left: nothing of Sluice is on it");
+    assert_eq!(
+        status.message,
+        "the node has left: nothing of Sluice is on it"
+    );
     // Whoever wants something now is not captured.
     node.want(intent("a", Wanted::Nothing, &[]));
-    assert!(matches!(node.add(&sandbox).await, Err(AddError::NotReady { .. })));
+    assert!(matches!(
+        node.add(&sandbox).await,
+        Err(AddError::NotReady { .. })
+    ));
     // Withdrawn: it joins again.
     node.told_to_leave(false);
     node.want(intent("a", Wanted::Captured, &["10.0.0.4"]));
