@@ -23,6 +23,7 @@ fn fact(settings: &Settings, which: Which, in_proxy: bool) -> LinkFact {
         up: true,
         mtu: 1500,
         master: None,
+        peer_netns: None,
     }
 }
 
