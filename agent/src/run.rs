@@ -3,6 +3,7 @@
 use std::{
     error::Error,
     fs, io,
+    os::unix::net::UnixStream,
     path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -197,6 +198,11 @@ fn forget(directories: &Directories) {
         Ok(()) => {}
         Err(error) => warn!(error = &error as &dyn Error, "a file of ours stays"),
     };
+    let socket = run_dir.join(SOCKET);
+    // It may be the next agent's by now.
+    if UnixStream::connect(&socket).is_err() {
+        gone(socket);
+    }
     gone(run_dir.join(NAMESPACES));
     gone(state_dir.join(NOTES));
     gone(Store::new(state_dir).path().to_owned());

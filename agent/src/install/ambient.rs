@@ -2,7 +2,12 @@
 //! proxy of the node can take traffic, and how it is redirected. Nothing of ours
 //! reads it.
 
-use std::path::{Path, PathBuf};
+use std::{
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::sync::watch;
 
@@ -12,7 +17,6 @@ use crate::{
     files::{self, FileError},
     status::{FileState, NodeStatus},
 };
-use std::{os::unix::fs::PermissionsExt as _, sync::Arc, time::Duration};
 
 /// Others than root read it.
 const MODE: u32 = 0o644;
@@ -34,9 +38,9 @@ impl Ambient {
         }
     }
 
-    fn state(&self, done: Result<bool, FileError>) -> Looked {
+    fn state(&self, done: &Result<bool, FileError>) -> Looked {
         let path = path(&self.directory);
-        let (current, message) = match &done {
+        let (current, message) = match done {
             Ok(current) => (*current, String::new()),
             Err(error) => (false, chain(error)),
         };
@@ -62,7 +66,7 @@ impl Keep for Ambient {
             }
             Goal::Leave => remove(&self.directory).map(|_| false),
         };
-        self.state(done)
+        self.state(&done)
     }
 
     fn directories(&self) -> Vec<PathBuf> {

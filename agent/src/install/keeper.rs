@@ -98,23 +98,59 @@ pub async fn keep<K: Keep>(
     }
 }
 
+type Relevant = (bool, bool, Leaving);
+
 /// What of the status matters to files.
-fn relevant(status: &NodeStatus) -> (bool, Leaving) {
-    (status.proxy.ready, status.leaving)
+fn relevant(status: &NodeStatus) -> Relevant {
+    (status.origin.is_some(), status.proxy.ready, status.leaving)
 }
 
 /// Waits until what matters is another, or the engine is gone.
-async fn other(status: &mut watch::Receiver<Arc<NodeStatus>>, before: (bool, Leaving)) {
+async fn other(status: &mut watch::Receiver<Arc<NodeStatus>>, before: Relevant) {
     let _ = status.wait_for(|status| relevant(status) != before).await;
 }
 
 fn goal(desired: Option<&Desired>, status: &NodeStatus) -> Goal {
     match desired {
         None => Goal::Wait,
+        // The engine has not looked at the node yet.
+        Some(_) if status.origin.is_none() => Goal::Wait,
         Some(desired) if !desired.leave => Goal::Install,
         Some(_) => match status.leaving {
             Leaving::Cleared | Leaving::Left => Goal::Leave,
             Leaving::No | Leaving::Releasing => Goal::Wait,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::desired::Origin;
+
+    #[test]
+    fn nothing_is_installed_or_removed_before_the_node_is_known() {
+        let desired = |leave| Desired {
+            origin: Origin::Disk,
+            revision: None,
+            pods: BTreeMap::new(),
+            namespaces: BTreeMap::new(),
+            leave,
+        };
+        let mut status = NodeStatus::default();
+        assert_eq!(goal(None, &status), Goal::Wait);
+        assert_eq!(goal(Some(&desired(false)), &status), Goal::Wait);
+        status.origin = Some(Origin::Disk);
+        assert_eq!(goal(Some(&desired(false)), &status), Goal::Install);
+        status.leaving = Leaving::Releasing;
+        assert_eq!(goal(Some(&desired(true)), &status), Goal::Wait);
+        for leaving in [Leaving::Cleared, Leaving::Left] {
+            status.leaving = leaving;
+            assert_eq!(goal(Some(&desired(true)), &status), Goal::Leave);
+            // Withdrawn, and the engine does not know it yet.
+            assert_eq!(goal(Some(&desired(false)), &status), Goal::Install);
+        }
     }
 }

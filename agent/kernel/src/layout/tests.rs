@@ -15,6 +15,7 @@ fn fact(settings: &Settings, which: Which, in_proxy: bool) -> LinkFact {
         Which::Out => 4,
     };
     LinkFact {
+        peer_netns: None,
         index: number + if in_proxy { 100 } else { 0 },
         peer: Some(number + if in_proxy { 0 } else { 100 }),
         name: end.name,
