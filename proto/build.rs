@@ -4,11 +4,12 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const PROTOS: [&str; 4] = [
+const PROTOS: [&str; 5] = [
     "sluice/agent/v1/cni.proto",
     "sluice/agent/v1/node.proto",
     "sluice/capture/v1/capture.proto",
     "sluice/controller/v1/fleet.proto",
+    "sluice/identity/v1/identity.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

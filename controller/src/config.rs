@@ -8,12 +8,15 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
-use sluice_mtls::TlsFiles;
 
 use crate::{
     model::Relevant,
     select::{ProxyRule, Rules, Selectors},
 };
+
+mod issuer;
+
+pub use issuer::{AuthorityArgs, Certificates, CertificatesError, IssuerArgs, OperatorArgs};
 
 /// Decides which pods are captured, and streams that to the node agents.
 #[derive(Clone, Debug, Parser)]
@@ -29,6 +32,9 @@ pub struct Cli {
 pub enum Command {
     /// Serve agents and operators.
     Run(Box<Config>),
+    /// Make a certificate for a person or tool that reads, with the issuer's
+    /// authority: `kubectl exec` it in the controller's pod.
+    OperatorCertificate(OperatorArgs),
 }
 
 /// Flags of `run`.
@@ -47,6 +53,9 @@ pub struct Config {
 
     #[command(flatten)]
     pub tls: TlsArgs,
+
+    #[command(flatten)]
+    pub issuer: IssuerArgs,
 
     #[command(flatten)]
     pub select: SelectArgs,
@@ -81,16 +90,22 @@ pub struct SourceArgs {
 #[derive(Clone, Debug, clap::Args)]
 pub struct TlsArgs {
     /// Certificate with the name `spiffe://<trust domain>/controller/<name>`, PEM.
+    /// Not with --issuer, which makes one itself.
     #[arg(long = "tls-cert", env = "SLUICE_TLS_CERT", value_name = "PATH")]
-    pub cert: PathBuf,
+    pub cert: Option<PathBuf>,
 
     /// Its private key, PEM.
     #[arg(long = "tls-key", env = "SLUICE_TLS_KEY", value_name = "PATH")]
-    pub key: PathBuf,
+    pub key: Option<PathBuf>,
 
     /// Authorities that sign the certificates of nodes and operators, PEM.
     #[arg(long = "tls-ca", env = "SLUICE_TLS_CA", value_name = "PATH")]
-    pub ca: PathBuf,
+    pub ca: Option<PathBuf>,
+
+    /// Revocation lists of those authorities, PEM; may be empty. Connections of
+    /// certificates that are put on one end within seconds.
+    #[arg(long = "tls-crl", env = "SLUICE_TLS_CRL", value_name = "PATH")]
+    pub crl: Option<PathBuf>,
 
     /// Trust domain of every identity.
     #[arg(long, env = "SLUICE_TRUST_DOMAIN", default_value = "cluster.local")]
@@ -171,24 +186,6 @@ impl SourceArgs {
             (false, _) if kubeconfig.is_some() => Err(SourceError::KubeconfigAlone),
             (false, Some(directory)) => Ok(Chosen::Directory(directory)),
             (false, None) => Err(SourceError::Neither),
-        }
-    }
-}
-
-impl TlsArgs {
-    /// In the words of the TLS crate.
-    pub fn files(self) -> TlsFiles {
-        let Self {
-            cert,
-            key,
-            ca,
-            trust_domain,
-        } = self;
-        TlsFiles {
-            cert,
-            key,
-            ca,
-            trust_domain,
         }
     }
 }
@@ -283,8 +280,10 @@ mod tests {
 
     fn parse(more: &[&str]) -> Result<Config, clap::Error> {
         let cli = Cli::try_parse_from(LEAST.iter().chain(more))?;
-        let Command::Run(config) = cli.command;
-        Ok(*config)
+        match cli.command {
+            Command::Run(config) => Ok(*config),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
@@ -322,7 +321,9 @@ mod tests {
         for (flags, expected) in table {
             let flags = LEAST[..2].iter().chain(&LEAST[4..]).chain(flags);
             let cli = Cli::try_parse_from(flags).unwrap();
-            let Command::Run(config) = cli.command;
+            let Command::Run(config) = cli.command else {
+                panic!("not run");
+            };
             assert_eq!(config.source.chosen(), expected);
         }
     }

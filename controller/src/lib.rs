@@ -7,12 +7,16 @@
 //! the outbox of each node it concerns. [`serve`] sends the outboxes to the
 //! nodes' streams, takes in what the agents report, and answers operators.
 //!
+//! With [`issuer`] it is the authority of its cluster, too, and signs the
+//! certificates of the nodes.
+//!
 //! It never writes to a node, never speaks before its source is in sync, and
 //! takes a node's name from its certificate only.
 
 pub mod config;
 pub mod fleet;
 pub mod index;
+pub mod issuer;
 pub mod model;
 pub mod ops;
 pub mod run;

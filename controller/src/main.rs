@@ -5,17 +5,27 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Parser as _;
 use sluice_controller::{
-    config::{Cli, Command, Config},
+    config::{Cli, Command, Config, OperatorArgs},
+    issuer::operator::{self, Wish},
     run,
+    source::kubernetes,
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Command::Run(config) = Cli::parse().command;
-    sluice_ops::logging::init(config.log_json);
-    match start(*config).await {
+    let done = match Cli::parse().command {
+        Command::Run(config) => {
+            sluice_ops::logging::init(config.log_json);
+            start(*config).await
+        }
+        Command::OperatorCertificate(args) => {
+            sluice_ops::logging::init(false);
+            operator_certificate(args).await
+        }
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("sluice-controller: {error:#}");
@@ -37,5 +47,25 @@ async fn start(config: Config) -> anyhow::Result<()> {
         stopper.cancel();
     });
     run::run(config, stop).await?;
+    Ok(())
+}
+
+async fn operator_certificate(args: OperatorArgs) -> anyhow::Result<()> {
+    let client = kubernetes::connect(args.kubeconfig.as_deref()).await?;
+    let wish = Wish {
+        name: args.name,
+        lifetime: args.lifetime,
+        authority: args.authority.place(),
+        namespace: args.authority.pod_namespace,
+        trust_domain: args.trust_domain,
+    };
+    let made = operator::make(client, wish).await?;
+    let Some(dir) = args.out else {
+        print!("{}", made.print());
+        return Ok(());
+    };
+    for path in made.write(&dir)? {
+        println!("{}", path.display());
+    }
     Ok(())
 }

@@ -7,15 +7,17 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use sluice_mtls::{AcceptLimits, Identity, Reload, TlsError, TlsFiles};
+use kube::Client;
+use sluice_mtls::{AcceptLimits, Identity, Reload, TlsError};
 use sluice_ops::{http, metrics as recorder};
 use tokio::{net::TcpListener, sync::mpsc, time};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::{
-    config::{Chosen, Config, SourceError},
+    config::{Certificates, CertificatesError, Chosen, Config, SourceError},
     fleet::Fleet,
+    issuer::{self, service::Service},
     ops::metrics as recorded,
     select::Rules,
     serve,
@@ -40,6 +42,8 @@ pub enum RunError {
     Source(#[from] SourceError),
     #[error("cannot follow a cluster (--kubernetes)")]
     Kubernetes(#[from] kubernetes::ConnectError),
+    #[error("the flags do not say where certificates come from")]
+    Certificates(#[from] CertificatesError),
     #[error("cannot load the certificates of --tls-cert, --tls-key and --tls-ca")]
     Tls(#[from] TlsError),
     #[error(
@@ -65,60 +69,87 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
         listen,
         metrics_listen,
         tls,
+        issuer,
         select,
         release_after,
         log_json: _,
     } = config;
     let chosen = source.chosen()?;
+    let in_cluster = matches!(chosen, Chosen::Kubernetes(_));
+    let certificates = issuer.certificates(tls, in_cluster)?;
     let recorder = recorder::install(recorded::TABLE)?;
-    let tls = identity(tls.files())?;
     let rules = select.rules();
-    let start = choose(chosen, &rules).await?;
+    let (start, client) = choose(chosen, &rules).await?;
     let fleet = Arc::new(Fleet::new(rules, release_after));
+    let ready = Arc::clone(&fleet);
+    let endpoints = http::serve(metrics_listen, recorder, move || ready.ready()).await?;
+    let Some((tls, issuer)) = identity(certificates, client, &stop).await? else {
+        return Ok(());
+    };
     let listener = TcpListener::bind(listen)
         .await
         .map_err(|source| RunError::Listen {
             address: listen,
             source,
         })?;
-    let ready = Arc::clone(&fleet);
-    let endpoints = http::serve(metrics_listen, recorder, move || ready.ready()).await?;
     info!(
         grpc = %listener.local_addr().unwrap_or(listen),
         http = %endpoints.address(),
-        name = tls.identity().name(),
+        name = tls.identity().as_ref().map(Identity::name),
         "controller started"
     );
     tokio::spawn(watch_certificate(Arc::clone(&tls), stop.clone()));
     start(Arc::clone(&fleet), stop.clone());
-    serve::serve(listener, tls, AcceptLimits::default(), fleet, stop).await?;
+    serve::serve(listener, tls, issuer, AcceptLimits::default(), fleet, stop).await?;
     info!("controller stopped");
     Ok(())
 }
 
-fn identity(files: TlsFiles) -> Result<Arc<Reload>, RunError> {
+/// The controller's own certificate, and its issuer if there is one; nothing
+/// when it is to stop before there is a certificate.
+async fn identity(
+    certificates: Certificates,
+    client: Option<Client>,
+    stop: &CancellationToken,
+) -> Result<Option<(Arc<Reload>, Option<Service>)>, RunError> {
+    let files = match certificates {
+        Certificates::Files(files) => files,
+        Certificates::Issuer(options) => {
+            let client = client.ok_or(CertificatesError::NoCluster)?;
+            let started = issuer::start(options, client, stop).await;
+            return Ok(started.map(|(issuer, tls)| (tls, Some(issuer))));
+        }
+    };
     let tls = Reload::start(files, CERTIFICATE_POLL)?;
     match tls.identity() {
-        Identity::Controller(_) => Ok(tls),
-        found => Err(RunError::Identity { found }),
+        Some(found) if !matches!(found, Identity::Controller(_)) => {
+            Err(RunError::Identity { found })
+        }
+        _ => Ok(Some((tls, None))),
     }
 }
 
 /// Starts to feed a source into a fleet.
 type Start = Box<dyn FnOnce(Arc<Fleet>, CancellationToken) + Send>;
 
-// The chosen source, ready to be started.
-async fn choose(chosen: Chosen, rules: &Rules) -> Result<Start, RunError> {
+// The chosen source, ready to be started, and how to reach its API server.
+async fn choose(chosen: Chosen, rules: &Rules) -> Result<(Start, Option<Client>), RunError> {
     let relevant = rules.relevant();
     Ok(match chosen {
         Chosen::Directory(path) => {
             let source = Directory::new(path, relevant);
-            Box::new(move |fleet, stop| follow(source, fleet, stop))
+            (
+                Box::new(move |fleet, stop| follow(source, fleet, stop)),
+                None,
+            )
         }
         Chosen::Kubernetes(kubeconfig) => {
             let client = kubernetes::connect(kubeconfig.as_deref()).await?;
-            let source = Kubernetes::new(client, relevant);
-            Box::new(move |fleet, stop| follow(source, fleet, stop))
+            let source = Kubernetes::new(client.clone(), relevant);
+            (
+                Box::new(move |fleet, stop| follow(source, fleet, stop)),
+                Some(client),
+            )
         }
     })
 }
@@ -133,7 +164,9 @@ pub fn follow(source: impl Source, fleet: Arc<Fleet>, stop: CancellationToken) {
 async fn watch_certificate(tls: Arc<Reload>, stop: CancellationToken) {
     let mut ticks = time::interval(CERTIFICATE_POLL);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        let left = tls.not_after().duration_since(SystemTime::now());
+        let left = tls
+            .not_after()
+            .and_then(|end| end.duration_since(SystemTime::now()).ok());
         recorded::certificate(left.unwrap_or_default());
     }
 }

@@ -4,6 +4,7 @@
 mod caller;
 mod capture;
 mod expiry;
+mod gate;
 mod operators;
 mod outbox;
 mod reports;
@@ -20,6 +21,7 @@ use sluice_proto::{
         CaptureDiscoveryServiceServer, SERVICE_NAME as CAPTURE,
     },
     controller::v1::fleet_service_server::{FleetServiceServer, SERVICE_NAME as FLEET},
+    identity::v1::identity_service_server::{IdentityServiceServer, SERVICE_NAME as IDENTITY},
 };
 use tokio::{net::TcpListener, time};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -29,7 +31,7 @@ use tonic_reflection::server::Builder as Reflection;
 pub use outbox::{Delta, Outbox, Snapshot};
 pub use reports::Reports;
 
-use crate::fleet::Fleet;
+use crate::{fleet::Fleet, issuer::service::Service};
 use expiry::Expiring;
 
 /// A message of an agent may be this large; ours are made to fit.
@@ -37,6 +39,10 @@ const MAX_MESSAGE: usize = 4 << 20;
 /// Calls at a time on one connection. An agent has one stream and asks about
 /// pods that are being created.
 const MAX_CALLS: u32 = 256;
+/// A token and a signing request are far smaller.
+const MAX_REQUEST: usize = 32 << 10;
+/// Connections of callers that come for their first certificate.
+const MAX_ANONYMOUS: usize = 64;
 /// Streams get this long to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(5);
 
@@ -50,11 +56,13 @@ pub enum ServeError {
 }
 
 /// Serves until `stop`; streams then end with UNAVAILABLE, so that agents move
-/// to another replica.
+/// to another replica. With an issuer, callers without a certificate are let in
+/// to ask for one.
 pub async fn serve(
     listener: TcpListener,
     tls: Arc<Reload>,
-    limits: AcceptLimits,
+    issuer: Option<Service>,
+    mut limits: AcceptLimits,
     fleet: Arc<Fleet>,
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
@@ -63,12 +71,19 @@ pub async fn serve(
     let operators = operators::Operators::new(Arc::clone(&fleet));
     let (health, health_service) = tonic_health::server::health_reporter();
     let reporting = tokio::spawn(report_health(health, Arc::clone(&fleet)));
+    if issuer.is_some() {
+        limits.max_anonymous = MAX_ANONYMOUS;
+    }
+    let identity = issuer
+        .map(|issuer| IdentityServiceServer::new(issuer).max_decoding_message_size(MAX_REQUEST));
     let incoming =
         accept::incoming(listener, tls, limits).map(|accepted| accepted.map(Expiring::new));
     let serving = accept::server()
         .max_concurrent_streams(MAX_CALLS)
         .http2_max_header_list_size(16 << 10)
         .http2_max_pending_accept_reset_streams(Some(20))
+        .layer(gate::layer())
+        .add_optional_service(identity)
         .add_service(
             CaptureDiscoveryServiceServer::new(capture)
                 .max_decoding_message_size(MAX_MESSAGE)
@@ -101,6 +116,7 @@ fn reflection() -> Reflection<'static> {
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .with_service_name(CAPTURE)
         .with_service_name(FLEET)
+        .with_service_name(IDENTITY)
         .with_service_name("grpc.health.v1.Health")
 }
 

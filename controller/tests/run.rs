@@ -62,10 +62,11 @@ fn config(folder: &Path, listen: SocketAddr, http: SocketAddr, tls: &TlsFiles) -
         "--release-after=200ms".to_owned(),
     ];
     let verb = ["sluice-controller", "run"].map(str::to_owned);
-    let Command::Run(config) = Cli::try_parse_from(verb.into_iter().chain(args))
-        .unwrap()
-        .command;
-    *config
+    let cli = Cli::try_parse_from(verb.into_iter().chain(args)).unwrap();
+    match cli.command {
+        Command::Run(config) => *config,
+        other => panic!("{other:?}"),
+    }
 }
 
 fn get(http: SocketAddr, path: &str) -> String {

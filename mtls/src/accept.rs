@@ -1,31 +1,36 @@
 //! The server's side: connections whose client has proved who it is.
 
-use std::{
-    collections::BTreeMap,
-    io,
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::{Stream, stream};
+use rustls_pki_types::CertificateDer;
 use tokio::{
     net::{TcpListener, TcpStream},
     task::{AbortHandle, JoinSet},
     time::{sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tracing::{debug, warn};
 
 use crate::{
     identity::{Identity, IdentityError},
-    reload::{Reload, not_after},
+    reload::{Material, Reload, not_after},
     verify::readable,
 };
 
+mod anonymous;
+mod caller;
+mod crowd;
 mod stream_type;
 
+use anonymous::Anonymous;
+use caller::AFTER_STREAMS;
+pub use caller::{Caller, Peer, Stranger};
+use crowd::Crowd;
+pub use crowd::origin;
+use stream_type::Place;
 pub use stream_type::TlsStream;
 
 /// What a client may cost before it has proved who it is.
@@ -33,9 +38,15 @@ pub use stream_type::TlsStream;
 pub struct AcceptLimits {
     /// A handshake that takes longer is dropped.
     pub handshake_deadline: Duration,
-    /// Handshakes at a time. One more drops the oldest: an honest one is done
-    /// in milliseconds, so the oldest is the least likely to be honest.
+    /// Handshakes at a time. One more drops the oldest of the address that has
+    /// most: an honest one is done in milliseconds, so the oldest is the least
+    /// likely to be honest.
     pub max_half_open: usize,
+    /// Open connections of clients without a certificate; one more drops
+    /// another in the same way. 0: such clients are refused in the handshake.
+    pub max_anonymous: usize,
+    /// How long such a connection may last: enough to ask for a certificate.
+    pub anonymous_lifetime: Duration,
 }
 
 impl Default for AcceptLimits {
@@ -43,19 +54,10 @@ impl Default for AcceptLimits {
         Self {
             handshake_deadline: Duration::from_secs(5),
             max_half_open: 256,
+            max_anonymous: 0,
+            anonymous_lifetime: Duration::from_secs(30),
         }
     }
-}
-
-/// Who is at the other end of a connection: `request.extensions().get::<Peer>()`.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Peer {
-    /// From the certificate, checked against our authorities.
-    pub identity: Identity,
-    /// Where it called from.
-    pub address: SocketAddr,
-    /// When its certificate expires: a connection should not outlive it.
-    pub not_after: SystemTime,
 }
 
 /// Why a connection was not taken.
@@ -67,6 +69,10 @@ enum Refused {
     Handshake(#[source] io::Error),
     #[error("the client has no certificate")]
     NoCertificate,
+    #[error("this server has no certificate yet")]
+    NotReady,
+    #[error("the client's certificate has just been revoked")]
+    Revoked,
     #[error("the client does not speak HTTP/2 (ALPN h2)")]
     NoHttp2,
     #[error("the client's certificate names nobody")]
@@ -97,8 +103,8 @@ pub fn incoming(
         reload,
         limits,
         handshakes: JoinSet::new(),
-        half_open: BTreeMap::new(),
-        accepted: 0,
+        half_open: Crowd::default(),
+        anonymous: Anonymous::default(),
     };
     Box::pin(stream::unfold(accepting, |mut accepting| async move {
         let stream = accepting.next().await;
@@ -111,9 +117,8 @@ struct Accepting {
     reload: Arc<Reload>,
     limits: AcceptLimits,
     handshakes: JoinSet<(u64, Option<TlsStream>)>,
-    /// By order of arrival.
-    half_open: BTreeMap<u64, AbortHandle>,
-    accepted: u64,
+    half_open: Crowd<AbortHandle>,
+    anonymous: Anonymous,
 }
 
 impl Accepting {
@@ -127,7 +132,7 @@ impl Accepting {
                 Some(ended) = self.handshakes.join_next() => {
                     // An aborted one left the map when it was aborted.
                     if let Ok((number, stream)) = ended {
-                        self.half_open.remove(&number);
+                        self.half_open.leave(number);
                         if let Some(stream) = stream {
                             return stream;
                         }
@@ -138,17 +143,19 @@ impl Accepting {
     }
 
     fn begin(&mut self, tcp: TcpStream, address: SocketAddr) {
-        while self.half_open.len() >= self.limits.max_half_open.max(1) {
-            if let Some((_, oldest)) = self.half_open.pop_first() {
-                oldest.abort();
-            }
+        if let Some(victim) = self.half_open.make_room(self.limits.max_half_open) {
+            victim.abort();
         }
-        let number = self.accepted;
-        self.accepted += 1;
-        let reload = Arc::clone(&self.reload);
+        let number = self.half_open.next();
+        let handshake = Handshake {
+            address,
+            reload: Arc::clone(&self.reload),
+            limits: self.limits,
+            anonymous: self.anonymous.clone(),
+        };
         let deadline = self.limits.handshake_deadline;
         let task = self.handshakes.spawn(async move {
-            let shaken = timeout(deadline, handshake(tcp, address, &reload))
+            let shaken = timeout(deadline, handshake.run(tcp))
                 .await
                 .unwrap_or(Err(Refused::Deadline(deadline)));
             let stream = shaken.map_err(|error| {
@@ -157,37 +164,100 @@ impl Accepting {
             });
             (number, stream.ok())
         });
-        self.half_open.insert(number, task);
+        self.half_open.enter(address, task);
     }
 }
 
-async fn handshake(
-    tcp: TcpStream,
+type Shaken = tokio_rustls::server::TlsStream<TcpStream>;
+
+struct Handshake {
     address: SocketAddr,
-    reload: &Reload,
-) -> Result<TlsStream, Refused> {
-    tcp.set_nodelay(true).map_err(Refused::Handshake)?;
-    let tls = TlsAcceptor::from(reload.server_config())
-        .accept(tcp)
-        .await
-        .map_err(|error| Refused::Handshake(readable(error)))?;
-    let (_, session) = tls.get_ref();
-    if session.alpn_protocol() != Some(b"h2") {
-        return Err(Refused::NoHttp2);
+    reload: Arc<Reload>,
+    limits: AcceptLimits,
+    anonymous: Anonymous,
+}
+
+impl Handshake {
+    async fn run(self, tcp: TcpStream) -> Result<TlsStream, Refused> {
+        tcp.set_nodelay(true).map_err(Refused::Handshake)?;
+        let material = self.reload.material().ok_or(Refused::NotReady)?;
+        let config = match self.limits.max_anonymous {
+            0 => &material.server,
+            _ => &material.open_server,
+        };
+        let tls = TlsAcceptor::from(Arc::clone(config))
+            .accept(tcp)
+            .await
+            .map_err(|error| Refused::Handshake(readable(error)))?;
+        let (_, session) = tls.get_ref();
+        if session.alpn_protocol() != Some(b"h2") {
+            return Err(Refused::NoHttp2);
+        }
+        match session.peer_certificates() {
+            Some(chain) if !chain.is_empty() => {
+                let chain: Vec<_> = chain.iter().map(|der| der.clone().into_owned()).collect();
+                self.known(tls, &chain, &material)
+            }
+            _ => self.unknown(tls),
+        }
     }
-    let certificate = session
-        .peer_certificates()
-        .and_then(<[_]>::first)
-        .ok_or(Refused::NoCertificate)?;
-    let identity =
-        Identity::of_certificate(reload.trust_domain(), certificate).map_err(Refused::Identity)?;
-    let not_after = not_after(certificate).map_err(Refused::Identity)?;
-    let peer = Peer {
-        identity,
-        address,
-        not_after,
-    };
-    Ok(TlsStream::new(tls, peer))
+
+    fn known(
+        self,
+        tls: Shaken,
+        chain: &[CertificateDer<'static>],
+        material: &Arc<Material>,
+    ) -> Result<TlsStream, Refused> {
+        let leaf = chain.first().ok_or(Refused::NoCertificate)?;
+        let peer = Peer {
+            identity: Identity::of_certificate(self.reload.trust_domain(), leaf)
+                .map_err(Refused::Identity)?,
+            address: self.address,
+            not_after: not_after(leaf).map_err(Refused::Identity)?,
+        };
+        let caller = Caller::new(self.address, Some(peer));
+        let revoked = caller.revoked().clone();
+        let connections = self.reload.connections();
+        let registered = connections.register(chain.to_vec(), revoked.clone());
+        // A list that came during the handshake did not know of this one.
+        let newest = self.reload.material().ok_or(Refused::NotReady)?;
+        let overtaken = !Arc::ptr_eq(&newest, material) && newest.clients.has_lists();
+        if overtaken && newest.clients.have_revoked(chain) {
+            return Err(Refused::Revoked);
+        }
+        let end = async move {
+            revoked.cancelled_owned().await;
+            sleep(AFTER_STREAMS).await;
+            "the client's certificate has been revoked"
+        };
+        let place = Place::Known {
+            _registered: registered,
+        };
+        Ok(TlsStream::new(tls, caller, place, end))
+    }
+
+    fn unknown(self, tls: Shaken) -> Result<TlsStream, Refused> {
+        let most = self.limits.max_anonymous;
+        if most == 0 {
+            return Err(Refused::NoCertificate);
+        }
+        let evicted = CancellationToken::new();
+        let seat = self.anonymous.seat(self.address, most, evicted.clone());
+        let lifetime = self.limits.anonymous_lifetime;
+        let end = async move {
+            match timeout(lifetime, evicted.cancelled_owned()).await {
+                Ok(()) => "too many clients without a certificate",
+                Err(_) => "a client without a certificate has had its time",
+            }
+        };
+        let caller = Caller::new(self.address, None);
+        Ok(TlsStream::new(
+            tls,
+            caller,
+            Place::Anonymous { _seat: seat },
+            end,
+        ))
+    }
 }
 
 /// A client that went away is nothing; no descriptors left is, and asking again

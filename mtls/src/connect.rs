@@ -1,8 +1,9 @@
 //! The client's side: a gRPC channel to a server that proves who it is.
 
-use std::{future::Future, io, pin::Pin, sync::Arc, time::Duration};
+use std::{future::Future, io, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -11,7 +12,7 @@ use tower::service_fn;
 
 use crate::{
     identity::Identity,
-    reload::{Reload, TlsError},
+    reload::{Reload, TlsError, anonymous_client},
     verify::readable,
 };
 
@@ -44,6 +45,9 @@ pub enum ConnectError {
         authority: String,
         source: Box<TlsError>,
     },
+    /// None has been issued yet, and whoever asks for one says why.
+    #[error("there is no certificate yet to show to {authority}")]
+    NoCertificate { authority: String },
     /// Something accepts and then says nothing.
     #[error("{authority} has not answered within {after:?}")]
     Deadline { authority: String, after: Duration },
@@ -59,14 +63,52 @@ pub fn channel(
     reload: Arc<Reload>,
     expect: fn(&Identity) -> bool,
 ) -> Result<Channel, ConnectError> {
+    lazily(endpoint, move |authority| {
+        let material = reload
+            .material()
+            .ok_or_else(|| ConnectError::NoCertificate {
+                authority: authority.to_owned(),
+            })?;
+        material
+            .client(reload.trust_domain(), expect)
+            .map_err(|source| unusable(authority, source))
+    })
+}
+
+/// The same without a certificate of our own, for asking for one. The
+/// authorities (PEM) are read at each connection.
+pub fn anonymous_channel(
+    endpoint: &str,
+    authorities: PathBuf,
+    trust_domain: String,
+    expect: fn(&Identity) -> bool,
+) -> Result<Channel, ConnectError> {
+    lazily(endpoint, move |authority| {
+        anonymous_client(&authorities, &trust_domain, expect)
+            .map_err(|source| unusable(authority, source))
+    })
+}
+
+fn unusable(authority: &str, source: TlsError) -> ConnectError {
+    ConnectError::Config {
+        authority: authority.to_owned(),
+        source: Box::new(source),
+    }
+}
+
+fn lazily(
+    endpoint: &str,
+    config: impl Fn(&str) -> Result<ClientConfig, ConnectError> + Send + Sync + 'static,
+) -> Result<Channel, ConnectError> {
     let made = parse(endpoint)?
         .connect_timeout(CONNECT)
         .http2_keep_alive_interval(KEEPALIVE)
         .keep_alive_timeout(KEEPALIVE)
         .keep_alive_while_idle(true);
+    let config = Arc::new(config);
     Ok(
         made.connect_with_connector_lazy(service_fn(move |uri: Uri| {
-            boxed(connect(uri, Arc::clone(&reload), expect))
+            boxed(connect(uri, Arc::clone(&config)))
         })),
     )
 }
@@ -95,11 +137,12 @@ fn parse(endpoint: &str) -> Result<Endpoint, ConnectError> {
 
 async fn connect(
     uri: Uri,
-    reload: Arc<Reload>,
-    expect: fn(&Identity) -> bool,
+    config: Arc<impl Fn(&str) -> Result<ClientConfig, ConnectError>>,
 ) -> Result<TokioIo<TlsStream<TcpStream>>, ConnectError> {
     let authority = uri.authority().map(ToString::to_string).unwrap_or_default();
-    let attempt = attempt(&authority, &uri, &reload, expect);
+    // Newest when it connects, and no knocking without anything to show.
+    let config = config(&authority)?;
+    let attempt = attempt(&authority, &uri, config);
     match timeout(CONNECT, attempt).await {
         Ok(connected) => connected.map(TokioIo::new),
         Err(_) => Err(ConnectError::Deadline {
@@ -112,8 +155,7 @@ async fn connect(
 async fn attempt(
     authority: &str,
     uri: &Uri,
-    reload: &Reload,
-    expect: fn(&Identity) -> bool,
+    config: ClientConfig,
 ) -> Result<TlsStream<TcpStream>, ConnectError> {
     let authority = || authority.to_owned();
     let tcp = |source| ConnectError::Tcp {
@@ -128,13 +170,6 @@ async fn attempt(
     stream.set_nodelay(true).map_err(tcp)?;
     // SNI is off and the name is never compared: any valid one will do.
     let address = stream.peer_addr().map_err(tcp)?.ip();
-    let config = reload
-        .material()
-        .client(reload.trust_domain(), expect)
-        .map_err(|source| ConnectError::Config {
-            authority: authority(),
-            source: Box::new(source),
-        })?;
     TlsConnector::from(Arc::new(config))
         .connect(ServerName::from(address), stream)
         .await

@@ -8,7 +8,8 @@
 //! - [`connect`]: the client's side: a gRPC channel that takes the newest
 //!   certificate each time it connects.
 //!
-//! TLS 1.3 only, a certificate on both sides, no resumption: a resumed session
+//! TLS 1.3 only, a certificate on both sides (but for a client that comes to ask
+//! for its first one, where the server allows that), no resumption: a resumed session
 //! would bring back a client certificate without looking at it again. The
 //! cryptography is aws-lc-rs, named wherever it is used and never installed as
 //! a default of the process.
@@ -17,10 +18,11 @@ pub mod accept;
 pub mod connect;
 pub mod identity;
 pub mod reload;
+mod revoke;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod verify;
 
-pub use accept::{AcceptLimits, Peer};
+pub use accept::{AcceptLimits, Caller, Peer, Stranger};
 pub use identity::{Identity, IdentityError};
-pub use reload::{Reload, TlsError, TlsFiles};
+pub use reload::{Held, Reload, TlsError, TlsFiles};

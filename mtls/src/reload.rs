@@ -7,15 +7,20 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use arc_swap::ArcSwap;
-use rustls::ServerConfig;
+use arc_swap::ArcSwapOption;
+use tokio::sync::watch;
 use tracing::{info, warn};
 
-use crate::identity::{Identity, IdentityError};
+use crate::{
+    identity::{Identity, IdentityError},
+    revoke::Connections,
+};
 
+mod held;
 mod material;
 
-pub(crate) use material::{Material, not_after};
+pub use held::Held;
+pub(crate) use material::{Material, anonymous_client, not_after};
 
 /// Where certificate, key and authorities are, all PEM, and whose they are.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -26,6 +31,8 @@ pub struct TlsFiles {
     pub key: PathBuf,
     /// The authorities that may have signed the other side's certificate.
     pub ca: PathBuf,
+    /// Revocation lists of those authorities, if there are any.
+    pub crl: Option<PathBuf>,
     /// The trust domain of both sides.
     pub trust_domain: String,
 }
@@ -76,7 +83,7 @@ pub enum TlsError {
     #[error("the certificate in {} has expired already", path.display())]
     Expired { path: PathBuf },
     /// The authorities cannot be made into a verifier.
-    #[error("the authorities cannot be used to check client certificates")]
+    #[error("the authorities and revocation lists cannot be used to check client certificates")]
     Verifier(#[source] rustls::server::VerifierBuilderError),
     /// rustls refuses the combination.
     #[error("TLS 1.3 cannot be configured")]
@@ -86,12 +93,16 @@ pub enum TlsError {
 /// The newest usable set of certificate, key and authorities.
 ///
 /// A new connection takes what is newest at that moment; an open one keeps what
-/// it was made with.
+/// it was made with, until a revocation list names its certificate.
 #[derive(Debug)]
 pub struct Reload {
     files: TlsFiles,
-    current: ArcSwap<Material>,
+    /// What does not come from the files; nothing when all of it does.
+    held: Option<Mutex<Held>>,
+    current: ArcSwapOption<Material>,
     last_error: Mutex<Option<Arc<TlsError>>>,
+    expiry: watch::Sender<Option<SystemTime>>,
+    connections: Connections,
 }
 
 impl Reload {
@@ -106,23 +117,52 @@ impl Reload {
         if material.not_after <= SystemTime::now() {
             warn!(path = %files.cert.display(), "the certificate has expired; nobody will accept it");
         }
-        let reload = Arc::new(Self {
-            files,
-            current: ArcSwap::from_pointee(material),
-            last_error: Mutex::new(None),
-        });
+        let reload = Self::new(files, None);
+        reload.take(material);
         tokio::spawn(keep_looking(Arc::downgrade(&reload), poll));
         Ok(reload)
     }
 
+    /// For a certificate that is issued while the program runs: nothing is in
+    /// use until [`Reload::hold`] has given it. Of `files`, those that are not
+    /// held are read again as by [`Reload::start`]; the others only name things
+    /// in errors. Needs a tokio runtime.
+    pub fn start_held(files: TlsFiles, poll: Duration) -> Arc<Self> {
+        let reload = Self::new(files, Some(Mutex::new(Held::default())));
+        tokio::spawn(keep_looking(Arc::downgrade(&reload), poll));
+        reload
+    }
+
+    fn new(files: TlsFiles, held: Option<Mutex<Held>>) -> Arc<Self> {
+        Arc::new(Self {
+            files,
+            held,
+            current: ArcSwapOption::empty(),
+            last_error: Mutex::new(None),
+            expiry: watch::Sender::new(None),
+            connections: Connections::default(),
+        })
+    }
+
+    /// Uses this from now on, if it can be used. Parts that are not given stay
+    /// as they were. True if a new set was taken.
+    pub fn hold(&self, fresh: Held) -> Result<bool, Arc<TlsError>> {
+        if let Some(held) = &self.held {
+            let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+            held.replace(fresh);
+        }
+        self.look()
+    }
+
     /// Looks at the files now. True if a new set was taken.
     pub fn look(&self) -> Result<bool, Arc<TlsError>> {
-        let looked = self.replace().map_err(Arc::new);
-        let error = looked.as_ref().err().cloned();
+        // One at a time: an older reading must not replace a newer one.
         let mut last = self
             .last_error
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
+        let looked = self.replace().map_err(Arc::new);
+        let error = looked.as_ref().err().cloned();
         report(&self.files.cert, last.as_deref(), error.as_deref());
         *last = error;
         looked
@@ -136,14 +176,25 @@ impl Reload {
             .clone()
     }
 
-    /// When the certificate in use expires.
-    pub fn not_after(&self) -> SystemTime {
-        self.current.load().not_after
+    /// When the certificate in use expires; nothing while there is none.
+    pub fn not_after(&self) -> Option<SystemTime> {
+        self.current.load().as_ref().map(|now| now.not_after)
+    }
+
+    /// The same, to wait for changes.
+    pub fn expiry(&self) -> watch::Receiver<Option<SystemTime>> {
+        self.expiry.subscribe()
     }
 
     /// Who the certificate in use says we are.
-    pub fn identity(&self) -> Identity {
-        self.current.load().identity.clone()
+    pub fn identity(&self) -> Option<Identity> {
+        self.current.load().as_ref().map(|now| now.identity.clone())
+    }
+
+    /// Whether the authorities in use vouch for the certificate in use: if
+    /// not, nobody who believes the same ones will.
+    pub fn is_vouched_for(&self) -> bool {
+        self.current.load().as_ref().is_some_and(|now| now.vouched)
     }
 
     /// The trust domain of both sides.
@@ -151,18 +202,24 @@ impl Reload {
         &self.files.trust_domain
     }
 
-    /// For a server that accepts a connection now.
-    pub fn server_config(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.current.load().server)
-    }
-
-    pub(crate) fn material(&self) -> Arc<Material> {
+    pub(crate) fn material(&self) -> Option<Arc<Material>> {
         self.current.load_full()
     }
 
+    pub(crate) fn connections(&self) -> &Connections {
+        &self.connections
+    }
+
     fn replace(&self) -> Result<bool, TlsError> {
-        let read = material::read(&self.files)?;
-        if read == self.current.load().contents {
+        let held = self.held.as_ref().map(|held| {
+            let held = held.lock().unwrap_or_else(PoisonError::into_inner);
+            held.clone()
+        });
+        if held.as_ref().is_some_and(Held::has_no_pair) {
+            return Ok(false);
+        }
+        let read = material::read(&self.files, held.unwrap_or_default())?;
+        if self.current.load().as_ref().map(|now| &now.contents) == Some(&read) {
             return Ok(false);
         }
         let fresh = Material::new(&self.files, read)?;
@@ -171,8 +228,19 @@ impl Reload {
                 path: self.files.cert.clone(),
             });
         }
-        self.current.store(Arc::new(fresh));
+        self.take(fresh);
         Ok(true)
+    }
+
+    fn take(&self, fresh: Material) {
+        let not_after = fresh.not_after;
+        let clients = Arc::clone(&fresh.clients);
+        self.current.store(Some(Arc::new(fresh)));
+        self.expiry.send_replace(Some(not_after));
+        let cut = self.connections.cut_revoked(&clients);
+        if cut > 0 {
+            info!(cut, "connections of revoked certificates end");
+        }
     }
 }
 
@@ -185,14 +253,14 @@ async fn keep_looking(reload: Weak<Reload>, poll: Duration) {
         let Some(reload) = reload.upgrade() else {
             return;
         };
-        // Three small files: not worth a thread, but not on a worker either,
+        // A few small files: not worth a thread, but not on a worker either,
         // should they be on a file system that hangs.
         let looked = tokio::task::spawn_blocking(move || {
             if let Ok(true) = reload.look() {
                 info!(
                     path = %reload.files.cert.display(),
-                    identity = %reload.identity(),
-                    "a new certificate is in use"
+                    identity = reload.identity().map(tracing::field::display),
+                    "a new certificate set is in use"
                 );
             }
         });

@@ -2,12 +2,19 @@
 //! it panics where a product would explain.
 #![expect(clippy::expect_used, reason = "tests fail where they stand")]
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, SystemTime},
+};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams,
+    SanType, SerialNumber,
 };
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
+use x509_parser::{certificate::X509Certificate, prelude::FromDer as _};
 
 use crate::reload::TlsFiles;
 
@@ -68,6 +75,32 @@ impl TestCa {
         (certificate.pem(), key.serialize_pem())
     }
 
+    /// A revocation list with these certificates (PEM) on it, as PEM.
+    pub fn revoke(&self, certificates: &[&str]) -> String {
+        let now = SystemTime::now();
+        let serial = |pem: &&str| {
+            let der = CertificateDer::from_pem_slice(pem.as_bytes()).expect("PEM");
+            let (_, parsed) = X509Certificate::from_der(&der).expect("a certificate");
+            SerialNumber::from_slice(parsed.raw_serial())
+        };
+        let revoked = |pem| RevokedCertParams {
+            serial_number: serial(pem),
+            revocation_time: now.into(),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: now.into(),
+            next_update: (now + Duration::from_secs(3600)).into(),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: certificates.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let signed = list.signed_by(&self.issuer).expect("a list");
+        signed.pem().expect("PEM")
+    }
+
     /// Issues for `uri_san` and writes `<name>.crt`, `<name>.key` and
     /// `<name>-ca.crt` into `dir`, each by rename.
     pub fn write(&self, dir: &Path, name: &str, uri_san: &str) -> TlsFiles {
@@ -76,6 +109,7 @@ impl TestCa {
             cert: dir.join(format!("{name}.crt")),
             key: dir.join(format!("{name}.key")),
             ca: dir.join(format!("{name}-ca.crt")),
+            crl: None,
             trust_domain: self.trust_domain.clone(),
         };
         put(&files.cert, &cert);

@@ -16,7 +16,7 @@ use rustls::{
         danger::{ClientCertVerified, ClientCertVerifier},
     },
 };
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
 
 use crate::{
     identity::{Identity, IdentityError},
@@ -28,27 +28,68 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
-/// Accepts clients whose chain ends in our authorities and whose identity is
-/// one of ours. What that identity may do is the service's business.
+/// Accepts clients whose chain ends in our authorities, that no list revokes,
+/// and whose identity is one of ours. What that identity may do is the
+/// service's business.
 #[derive(Debug)]
 pub(crate) struct Clients {
     chain: Arc<dyn ClientCertVerifier>,
     trust_domain: String,
+    has_lists: bool,
+    anonymous: bool,
 }
 
 impl Clients {
-    pub(crate) fn new(roots: Arc<RootCertStore>, trust_domain: &str) -> Result<Self, TlsError> {
-        let chain = WebPkiClientVerifier::builder_with_provider(roots, provider())
+    /// With `anonymous`, clients without a certificate are let in too; a wrong
+    /// one is refused all the same.
+    pub(crate) fn new(
+        roots: &Arc<RootCertStore>,
+        lists: &[CertificateRevocationListDer<'static>],
+        trust_domain: &str,
+        anonymous: bool,
+    ) -> Result<Self, TlsError> {
+        // A list of one authority says nothing about another's certificates,
+        // and an old list is better than none.
+        let chain = WebPkiClientVerifier::builder_with_provider(Arc::clone(roots), provider())
+            .with_crls(lists.iter().cloned())
+            .allow_unknown_revocation_status()
             .build()
             .map_err(TlsError::Verifier)?;
         Ok(Self {
             chain,
             trust_domain: trust_domain.to_owned(),
+            has_lists: !lists.is_empty(),
+            anonymous,
         })
+    }
+
+    pub(crate) fn has_lists(&self) -> bool {
+        self.has_lists
+    }
+
+    /// Whether this chain would be accepted, were it a client's.
+    pub(crate) fn vouch_for(&self, chain: &[CertificateDer<'_>]) -> bool {
+        self.check(chain).is_ok()
+    }
+
+    /// Whether a list names a certificate of this chain.
+    pub(crate) fn have_revoked(&self, chain: &[CertificateDer<'_>]) -> bool {
+        let revoked = Err(Error::InvalidCertificate(CertificateError::Revoked));
+        self.check(chain).map(drop) == revoked
+    }
+
+    fn check(&self, chain: &[CertificateDer<'_>]) -> Result<ClientCertVerified, Error> {
+        let (leaf, intermediates) = chain.split_first().ok_or(Error::NoCertificatesPresented)?;
+        self.chain
+            .verify_client_cert(leaf, intermediates, UnixTime::now())
     }
 }
 
 impl ClientCertVerifier for Clients {
+    fn client_auth_mandatory(&self) -> bool {
+        !self.anonymous
+    }
+
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         self.chain.root_hint_subjects()
     }

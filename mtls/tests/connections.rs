@@ -15,7 +15,9 @@ use rustls::{
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _},
 };
-use sluice_mtls::{AcceptLimits, Identity, Peer, Reload, accept, connect, testing::TestCa};
+use sluice_mtls::{
+    AcceptLimits, Caller, Identity, Peer, Reload, TlsFiles, accept, connect, testing::TestCa,
+};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -25,6 +27,13 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 use tonic::{Code, Request, Status, service::InterceptorLayer};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+#[path = "connections/anonymous.rs"]
+mod anonymous;
+#[path = "connections/held.rs"]
+mod held;
+#[path = "connections/revoked.rs"]
+mod revoked;
 
 const SLOW: Duration = Duration::from_secs(3600);
 
@@ -44,16 +53,25 @@ impl Served {
     async fn start_as(limits: AcceptLimits, uri: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let ca = TestCa::new("td");
-        let reload = Reload::start(ca.write(dir.path(), "server", uri), SLOW).unwrap();
+        let files = ca.write(dir.path(), "server", uri);
+        Self::start_with(limits, dir, ca, files).await
+    }
+
+    async fn start_with(limits: AcceptLimits, dir: TempDir, ca: TestCa, files: TlsFiles) -> Self {
+        let reload = Reload::start(files, SLOW).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (sender, peers) = mpsc::unbounded_channel();
         let (_, health) = tonic_health::server::health_reporter();
         let notes = InterceptorLayer::new(move |request: Request<()>| {
-            let peer = request.extensions().get::<Peer>().cloned();
-            sender
-                .send(peer.ok_or_else(|| Status::internal("no peer"))?)
-                .map_err(|_| Status::internal("gone"))?;
+            let caller = request.extensions().get::<Caller>();
+            let caller = caller.ok_or_else(|| Status::internal("no caller"))?;
+            match caller.peer(SystemTime::now()) {
+                Ok(peer) => sender
+                    .send(peer.clone())
+                    .map_err(|_| Status::internal("gone"))?,
+                Err(stranger) => return Err(Status::unauthenticated(stranger.to_string())),
+            }
             Ok(request)
         });
         let incoming = accept::incoming(listener, Arc::clone(&reload), limits);
@@ -325,6 +343,7 @@ async fn silent_clients_are_dropped_and_hold_nobody_up() {
     let limits = AcceptLimits {
         handshake_deadline: Duration::from_millis(300),
         max_half_open: 8,
+        ..AcceptLimits::default()
     };
     let served = Served::start(limits).await;
     let begin = Instant::now();
@@ -349,6 +368,7 @@ async fn one_handshake_too_many_drops_the_oldest() {
     let limits = AcceptLimits {
         handshake_deadline: SLOW,
         max_half_open: 3,
+        ..AcceptLimits::default()
     };
     let served = Served::start(limits).await;
     let mut silent = Vec::new();
@@ -370,6 +390,7 @@ async fn an_open_connection_is_no_half_open_one() {
     let limits = AcceptLimits {
         handshake_deadline: SLOW,
         max_half_open: 1,
+        ..AcceptLimits::default()
     };
     let served = Served::start(limits).await;
     let mut clients: Vec<_> = ["a", "b", "c"]

@@ -33,5 +33,13 @@ pub mod controller {
     }
 }
 
+/// `sluice.identity.v1`: how an agent comes by its certificate.
+pub mod identity {
+    /// Version 1.
+    pub mod v1 {
+        tonic::include_proto!("sluice.identity.v1");
+    }
+}
+
 /// Encoded `FileDescriptorSet` of everything above, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -1,8 +1,13 @@
 //! A controller that says what the test tells it to.
 
-use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use sluice_mtls::{AcceptLimits, Identity, Peer, Reload, accept};
+use sluice_mtls::{AcceptLimits, Caller, Identity, Reload, accept};
 use sluice_proto::capture::v1::{
     self as proto,
     capture_discovery_service_server::{CaptureDiscoveryService, CaptureDiscoveryServiceServer},
@@ -169,8 +174,9 @@ impl CaptureDiscoveryService for Service {
         if let Mood::Refusing(status) = &self.mood {
             return Err(status.clone());
         }
-        let peer = request.extensions().get::<Peer>().unwrap().clone();
-        let Identity::Node(node) = peer.identity else {
+        let caller = request.extensions().get::<Caller>().unwrap();
+        let peer = caller.peer(SystemTime::now()).unwrap();
+        let Identity::Node(node) = peer.identity.clone() else {
             return Err(Status::permission_denied("not a node"));
         };
         let mut inbound = request.into_inner();

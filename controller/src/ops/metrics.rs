@@ -156,6 +156,34 @@ pub const TABLE: &[Metric] = &[
         labels: &[],
         help: "How long the controller's own certificate is still valid.",
     },
+    Metric {
+        name: "sluice_controller_certificate_requests_total",
+        kind: Kind::Counter,
+        unit: "requests",
+        labels: &["code"],
+        help: "Requests for the certificate of a node, by gRPC code; `Ok`: issued.",
+    },
+    Metric {
+        name: "sluice_controller_token_reviews_total",
+        kind: Kind::Counter,
+        unit: "reviews",
+        labels: &["result"],
+        help: "Tokens that the API server was asked about: good, bad, or failed when it did not say.",
+    },
+    Metric {
+        name: "sluice_controller_token_review_seconds",
+        kind: Kind::Histogram,
+        unit: "seconds",
+        labels: &[],
+        help: "Time to find out whose token it is, waiting for a turn included.",
+    },
+    Metric {
+        name: "sluice_controller_issuer_authority_seconds",
+        kind: Kind::Gauge,
+        unit: "seconds",
+        labels: &[],
+        help: "How long the issuer's authority is still valid; 0 without an issuer.",
+    },
 ];
 
 pub(crate) fn streams(count: usize) {
@@ -240,6 +268,25 @@ pub(crate) fn source_reload(took: Duration, changed: bool) {
 
 pub(crate) fn certificate(left: Duration) {
     gauge!("sluice_controller_certificate_seconds").set(left.as_secs_f64());
+}
+
+pub(crate) fn certificate_request(code: tonic::Code) {
+    let code = format!("{code:?}");
+    counter!("sluice_controller_certificate_requests_total", "code" => code).increment(1);
+}
+
+pub(crate) fn token_review(good: bool, took: Duration) {
+    let result = if good { "good" } else { "bad" };
+    counter!("sluice_controller_token_reviews_total", "result" => result).increment(1);
+    histogram!("sluice_controller_token_review_seconds").record(took);
+}
+
+pub(crate) fn token_review_failed() {
+    counter!("sluice_controller_token_reviews_total", "result" => "failed").increment(1);
+}
+
+pub(crate) fn authority(left: Duration) {
+    gauge!("sluice_controller_issuer_authority_seconds").set(left.as_secs_f64());
 }
 
 #[cfg(test)]

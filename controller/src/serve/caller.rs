@@ -2,23 +2,38 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use sluice_mtls::{Identity, Peer};
+use sluice_mtls::{Caller, Identity, Peer};
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status};
 
 use crate::model::Name;
 
-/// The node whose agent is calling, and when its certificate expires.
-pub(super) fn node<T>(request: &Request<T>) -> Result<(Name, SystemTime), Status> {
-    let peer = peer(request)?;
+/// How long a certificate is good.
+#[derive(Clone, Debug)]
+pub(super) struct Good {
+    pub(super) not_after: SystemTime,
+    /// Cancelled when it is revoked.
+    pub(super) revoked: CancellationToken,
+}
+
+/// The node whose agent is calling, and how long its certificate is good.
+pub(super) fn node<T>(request: &Request<T>) -> Result<(Name, Good), Status> {
+    let (caller, peer) = known(request)?;
     match &peer.identity {
-        Identity::Node(name) => Ok((Arc::from(name.as_str()), peer.not_after)),
+        Identity::Node(name) => {
+            let good = Good {
+                not_after: peer.not_after,
+                revoked: caller.revoked().clone(),
+            };
+            Ok((Arc::from(name.as_str()), good))
+        }
         other => Err(denied(other, "a node's", "/node/")),
     }
 }
 
 /// Nothing, when an operator is calling.
 pub(super) fn operator<T>(request: &Request<T>) -> Result<(), Status> {
-    let peer = peer(request)?;
+    let (_, peer) = known(request)?;
     match &peer.identity {
         Identity::Operator(_) => Ok(()),
         other => Err(denied(other, "an operator's", "/operator/")),
@@ -34,14 +49,10 @@ fn denied(identity: &Identity, wanted: &str, path: &str) -> Status {
     ))
 }
 
-fn peer<T>(request: &Request<T>) -> Result<&Peer, Status> {
-    let peer = request.extensions().get::<Peer>();
-    let peer = peer.ok_or_else(|| Status::internal("the connection has no peer"))?;
-    // The connection goes soon after: until then it is worth nothing.
-    if peer.not_after <= SystemTime::now() {
-        return Err(Status::unauthenticated(
-            "the certificate has expired; connect again with a fresh one",
-        ));
-    }
-    Ok(peer)
+fn known<T>(request: &Request<T>) -> Result<(&Caller, &Peer), Status> {
+    let caller = request.extensions().get::<Caller>();
+    let caller = caller.ok_or_else(|| Status::internal("the connection has no caller"))?;
+    let peer = caller.peer(SystemTime::now());
+    let peer = peer.map_err(|stranger| Status::unauthenticated(stranger.to_string()))?;
+    Ok((caller, peer))
 }

@@ -42,7 +42,7 @@ impl CaptureDiscoveryService for Capture {
         &self,
         request: Request<Streaming<StreamCaptureStateRequest>>,
     ) -> Result<Response<Self::StreamCaptureStateStream>, Status> {
-        let (node, not_after) =
+        let (node, good) =
             caller::node(&request).inspect_err(|status| recorded::stream_end(status.code()))?;
         // One message on its way; whatever happens meanwhile is merged in the
         // outbox.
@@ -50,7 +50,7 @@ impl CaptureDiscoveryService for Capture {
         let session = Session::new(
             Arc::clone(&self.fleet),
             node,
-            not_after,
+            good,
             request.into_inner(),
             out,
         );

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use sluice_mtls::{Peer, accept::TlsStream};
+use sluice_mtls::{Caller, accept::TlsStream};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Sleep, sleep},
@@ -35,15 +35,17 @@ pub(super) struct Expiring {
 
 impl Expiring {
     pub(super) fn new(stream: TlsStream) -> Self {
-        let expires = Box::pin(sleep(left(stream.peer().not_after) + AFTER_STREAMS));
+        // Without a certificate there is nothing to outlive; its time is short.
+        let good = stream.caller().not_after().map_or(FAR, left);
+        let expires = Box::pin(sleep(good + AFTER_STREAMS));
         Self { stream, expires }
     }
 }
 
 impl Connected for Expiring {
-    type ConnectInfo = Peer;
+    type ConnectInfo = Caller;
 
-    fn connect_info(&self) -> Peer {
+    fn connect_info(&self) -> Caller {
         self.stream.connect_info()
     }
 }

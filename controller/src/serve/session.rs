@@ -5,10 +5,11 @@ mod hello;
 use std::{
     collections::VecDeque,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
+use sluice_mtls::Stranger;
 use sluice_proto::capture::v1::{
     SnapshotPart, SourceRevision, StreamCaptureStateRequest, StreamCaptureStateResponse,
     stream_capture_state_request::Message, stream_capture_state_response::Batch,
@@ -21,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, Streaming};
 use tracing::{debug, info, warn};
 
-use super::{capture::not_now, expiry, reports::Owner, wire};
+use super::{caller::Good, capture::not_now, expiry, reports::Owner, wire};
 use crate::{
     fleet::{Fleet, NotNow, Stream, touch},
     model::Name,
@@ -36,7 +37,7 @@ type Response = Result<StreamCaptureStateResponse, Status>;
 pub(super) struct Session {
     fleet: Arc<Fleet>,
     node: Name,
-    not_after: SystemTime,
+    good: Good,
     inbound: Streaming<StreamCaptureStateRequest>,
     out: mpsc::Sender<Response>,
     sequence: u64,
@@ -49,14 +50,14 @@ impl Session {
     pub(super) fn new(
         fleet: Arc<Fleet>,
         node: Name,
-        not_after: SystemTime,
+        good: Good,
         inbound: Streaming<StreamCaptureStateRequest>,
         out: mpsc::Sender<Response>,
     ) -> Self {
         Self {
             fleet,
             node,
-            not_after,
+            good,
             inbound,
             out,
             sequence: 0,
@@ -67,13 +68,15 @@ impl Session {
 
     /// Serves the stream until either side has had enough of it.
     pub(super) async fn run(mut self, stop: CancellationToken) {
-        let left = expiry::left(self.not_after);
+        let left = expiry::left(self.good.not_after);
+        let revoked = self.good.revoked.clone();
         let out = self.out.clone();
         let ended = tokio::select! {
             () = stop.cancelled() => Err(Status::unavailable("this replica is stopping; try another")),
             () = sleep(left) => Err(Status::unavailable(
                 "the certificate has expired; connect again with a fresh one",
             )),
+            () = revoked.cancelled() => Err(Status::unauthenticated(Stranger::Revoked.to_string())),
             () = out.closed() => Ok(()),
             ended = self.serve() => ended,
         };

@@ -73,7 +73,14 @@ impl Controller {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let limits = AcceptLimits::default();
-        let serving = serve::serve(listener, tls, limits, Arc::clone(&fleet), stop.clone());
+        let serving = serve::serve(
+            listener,
+            tls,
+            None,
+            limits,
+            Arc::clone(&fleet),
+            stop.clone(),
+        );
         Self {
             serving: tokio::spawn(serving),
             fleet,

@@ -12,31 +12,59 @@ use tokio::{
 };
 use tonic::transport::server::Connected;
 
-use super::Peer;
+use super::{Caller, anonymous::Seat};
+use crate::revoke::Registered;
 
 /// An encrypted connection and who is at its other end.
-#[derive(Debug)]
 pub struct TlsStream {
     tls: tokio_rustls::server::TlsStream<TcpStream>,
-    peer: Peer,
+    caller: Caller,
+    /// Comes true with the reason why the connection ends.
+    end: Pin<Box<dyn Future<Output = &'static str> + Send>>,
+    /// Its place among those of its kind.
+    _place: Place,
+}
+
+/// Kept as long as the connection is open.
+pub(super) enum Place {
+    Known { _registered: Registered },
+    Anonymous { _seat: Seat },
+}
+
+impl std::fmt::Debug for TlsStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TlsStream")
+            .field("caller", &self.caller)
+            .finish_non_exhaustive()
+    }
 }
 
 impl TlsStream {
-    pub(super) fn new(tls: tokio_rustls::server::TlsStream<TcpStream>, peer: Peer) -> Self {
-        Self { tls, peer }
+    pub(super) fn new(
+        tls: tokio_rustls::server::TlsStream<TcpStream>,
+        caller: Caller,
+        place: Place,
+        end: impl Future<Output = &'static str> + Send + 'static,
+    ) -> Self {
+        Self {
+            tls,
+            caller,
+            end: Box::pin(end),
+            _place: place,
+        }
     }
 
     /// Who is at the other end.
-    pub fn peer(&self) -> &Peer {
-        &self.peer
+    pub fn caller(&self) -> &Caller {
+        &self.caller
     }
 }
 
 impl Connected for TlsStream {
-    type ConnectInfo = Peer;
+    type ConnectInfo = Caller;
 
-    fn connect_info(&self) -> Peer {
-        self.peer.clone()
+    fn connect_info(&self) -> Caller {
+        self.caller.clone()
     }
 }
 
@@ -46,6 +74,9 @@ impl AsyncRead for TlsStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if let Poll::Ready(why) = self.end.as_mut().poll(cx) {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, why)));
+        }
         Pin::new(&mut self.tls).poll_read(cx, buf)
     }
 }

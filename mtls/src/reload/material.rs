@@ -9,16 +9,18 @@ use std::{
 };
 
 use rustls::{
-    ClientConfig, RootCertStore, ServerConfig,
-    client::Resumption,
+    ClientConfig, ConfigBuilder, RootCertStore, ServerConfig,
+    client::{Resumption, WantsClientCert},
     server::NoServerSessionStorage,
     sign::{CertifiedKey, SingleCertAndKey},
     version::TLS13,
 };
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+use rustls_pki_types::{
+    CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem::PemObject as _,
+};
 use x509_parser::{certificate::X509Certificate, prelude::FromDer as _};
 
-use super::{TlsError, TlsFiles};
+use super::{Held, TlsError, TlsFiles};
 use crate::{
     identity::{Identity, IdentityError},
     verify::{Clients, Servers, provider},
@@ -33,6 +35,7 @@ pub(crate) struct Contents {
     cert: Vec<u8>,
     key: Vec<u8>,
     ca: Vec<u8>,
+    crl: Vec<u8>,
 }
 
 /// A key must not end up in a log.
@@ -48,27 +51,39 @@ pub(crate) struct Material {
     pub(crate) contents: Contents,
     pub(crate) identity: Identity,
     pub(crate) not_after: SystemTime,
+    /// Our own authorities vouch for our own certificate.
+    pub(crate) vouched: bool,
+    pub(crate) clients: Arc<Clients>,
+    /// For clients with a certificate only, and for any.
     pub(crate) server: Arc<ServerConfig>,
+    pub(crate) open_server: Arc<ServerConfig>,
     pair: Arc<CertifiedKey>,
     roots: Arc<RootCertStore>,
 }
 
 impl Material {
     pub(crate) fn load(files: &TlsFiles) -> Result<Self, TlsError> {
-        Self::new(files, read(files)?)
+        Self::new(files, read(files, Held::default())?)
     }
 
     pub(crate) fn new(files: &TlsFiles, contents: Contents) -> Result<Self, TlsError> {
         let chain = certificates("certificate", &files.cert, &contents.cert)?;
-        let roots = Arc::new(roots(files, &contents)?);
+        let roots = Arc::new(roots(&files.ca, &contents.ca)?);
+        let lists = lists(files, &contents.crl)?;
         let (identity, not_after) = own_identity(files, &chain)?;
+        let verifier =
+            |anonymous| Clients::new(&roots, &lists, &files.trust_domain, anonymous).map(Arc::new);
+        let (clients, any) = (verifier(false)?, verifier(true)?);
+        let vouched = clients.vouch_for(&chain);
         let pair = Arc::new(pair(files, chain, &contents.key)?);
-        let server = Arc::new(server(&pair, &roots, &files.trust_domain)?);
         Ok(Self {
             contents,
             identity,
             not_after,
-            server,
+            vouched,
+            server: Arc::new(server(&pair, Arc::clone(&clients))?),
+            open_server: Arc::new(server(&pair, any)?),
+            clients,
             pair,
             roots,
         })
@@ -81,30 +96,44 @@ impl Material {
         expect: fn(&Identity) -> bool,
     ) -> Result<ClientConfig, TlsError> {
         let verifier = Servers::new(Arc::clone(&self.roots), trust_domain, expect);
-        let mut config = ClientConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&TLS13])
-            .map_err(TlsError::Config)?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier))
-            .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&self.pair))));
-        config.resumption = Resumption::disabled();
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        // Controllers are told apart by identity, not by the name dialled.
-        config.enable_sni = false;
-        Ok(config)
+        let pair = SingleCertAndKey::from(Arc::clone(&self.pair));
+        let config = client(verifier)?.with_client_cert_resolver(Arc::new(pair));
+        Ok(finished(config))
     }
 }
 
-fn server(
-    pair: &Arc<CertifiedKey>,
-    roots: &Arc<RootCertStore>,
+/// For a client that has no certificate yet. The authorities are read now.
+pub(crate) fn anonymous_client(
+    ca: &Path,
     trust_domain: &str,
-) -> Result<ServerConfig, TlsError> {
-    let verifier = Clients::new(Arc::clone(roots), trust_domain)?;
+    expect: fn(&Identity) -> bool,
+) -> Result<ClientConfig, TlsError> {
+    let roots = roots(ca, &read_part("the authorities", ca)?)?;
+    let verifier = Servers::new(Arc::new(roots), trust_domain, expect);
+    Ok(finished(client(verifier)?.with_no_client_auth()))
+}
+
+fn client(verifier: Servers) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, TlsError> {
+    Ok(ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])
+        .map_err(TlsError::Config)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier)))
+}
+
+fn finished(mut config: ClientConfig) -> ClientConfig {
+    config.resumption = Resumption::disabled();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    // Controllers are told apart by identity, not by the name dialled.
+    config.enable_sni = false;
+    config
+}
+
+fn server(pair: &Arc<CertifiedKey>, clients: Arc<Clients>) -> Result<ServerConfig, TlsError> {
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
         .map_err(TlsError::Config)?
-        .with_client_cert_verifier(Arc::new(verifier))
+        .with_client_cert_verifier(clients)
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(pair))));
     // A resumed session restores the client's certificate unchecked.
     config.send_tls13_tickets = 0;
@@ -113,18 +142,34 @@ fn server(
     Ok(config)
 }
 
-pub(crate) fn read(files: &TlsFiles) -> Result<Contents, TlsError> {
-    let read = |what: &'static str, path: &Path| {
-        read_file(path).map_err(|source| TlsError::Read {
-            what,
-            path: path.to_owned(),
-            source,
-        })
+/// What is held, and the files of the rest.
+pub(crate) fn read(files: &TlsFiles, held: Held) -> Result<Contents, TlsError> {
+    let (cert, key) = match held.pair {
+        Some(pair) => pair,
+        None => (
+            read_part("the certificate", &files.cert)?,
+            read_part("the private key", &files.key)?,
+        ),
     };
+    let ca = match held.authorities {
+        Some(authorities) => authorities,
+        None => read_part("the authorities", &files.ca)?,
+    };
+    let crl = files.crl.as_deref();
+    let crl = crl.map(|path| read_part("the revocation lists", path));
     Ok(Contents {
-        cert: read("the certificate", &files.cert)?,
-        key: read("the private key", &files.key)?,
-        ca: read("the authorities", &files.ca)?,
+        cert,
+        key,
+        ca,
+        crl: crl.transpose()?.unwrap_or_default(),
+    })
+}
+
+fn read_part(what: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
+    read_file(path).map_err(|source| TlsError::Read {
+        what,
+        path: path.to_owned(),
+        source,
     })
 }
 
@@ -163,15 +208,40 @@ fn certificates(
     Ok(found)
 }
 
-fn roots(files: &TlsFiles, contents: &Contents) -> Result<RootCertStore, TlsError> {
+fn roots(path: &Path, pem: &[u8]) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
-    for authority in certificates("authority", &files.ca, &contents.ca)? {
+    for authority in certificates("authority", path, pem)? {
         roots.add(authority).map_err(|source| TlsError::Authority {
-            path: files.ca.clone(),
+            path: path.to_owned(),
             source,
         })?;
     }
     Ok(roots)
+}
+
+/// An empty file is a list that nobody is on: so it can be mounted before
+/// anybody has to be revoked.
+fn lists(
+    files: &TlsFiles,
+    pem: &[u8],
+) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    let Some(path) = &files.crl else {
+        return Ok(Vec::new());
+    };
+    let found = CertificateRevocationListDer::pem_slice_iter(pem)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|source| TlsError::Pem {
+            what: "revocation list",
+            path: path.clone(),
+            source,
+        })?;
+    if found.is_empty() && !pem.trim_ascii().is_empty() {
+        return Err(TlsError::Empty {
+            what: "revocation list",
+            path: path.clone(),
+        });
+    }
+    Ok(found)
 }
 
 fn pair(

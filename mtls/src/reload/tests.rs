@@ -32,11 +32,11 @@ async fn a_new_set_is_taken() {
     let ca = TestCa::new("td");
     let files = ca.write(dir.path(), "n", "spiffe://td/node/old");
     let reload = Reload::start(files.clone(), POLL).unwrap();
-    assert_eq!(reload.identity(), Identity::Node("old".into()));
+    assert_eq!(reload.identity(), Some(Identity::Node("old".into())));
     let (cert, key) = ca.issue("spiffe://td/node/new");
     rename_in(&files, &cert, &key);
     until("the new identity", || {
-        reload.identity() == Identity::Node("new".into())
+        reload.identity() == Some(Identity::Node("new".into()))
     })
     .await;
     until("no error", || reload.last_error().is_none()).await;
@@ -52,7 +52,7 @@ async fn a_set_that_cannot_be_used_is_reported_and_the_old_one_stays() {
         fs::read(&files.key).unwrap(),
     );
     let reload = Reload::start(files.clone(), Duration::from_secs(3600)).unwrap();
-    let before = reload.server_config();
+    let before = reload.material().unwrap();
 
     let (other_cert, other_key) = ca.issue("spiffe://td/node/b");
     let (no_uri, no_uri_key) = ca.issue_with(&[], |_| {});
@@ -83,7 +83,7 @@ async fn a_set_that_cannot_be_used_is_reported_and_the_old_one_stays() {
         assert!(error.to_string().contains(what), "{error}");
         assert!(error.to_string().contains(dir.path().to_str().unwrap()));
         assert!(reload.last_error().is_some());
-        assert!(Arc::ptr_eq(&before, &reload.server_config()), "{what}");
+        assert!(Arc::ptr_eq(&before, &reload.material().unwrap()), "{what}");
     }
     fs::remove_file(&files.cert).unwrap();
     assert!(reload.look().is_err());
