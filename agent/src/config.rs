@@ -61,14 +61,34 @@ pub struct RunArgs {
     #[arg(long, env = "SLUICE_TRUST_DOMAIN", default_value = "cluster.local")]
     pub trust_domain: String,
     /// This node's certificate chain (PEM). Re-read when it changes.
-    #[arg(long, env = "SLUICE_TLS_CERT")]
-    pub tls_cert: PathBuf,
+    #[arg(
+        long,
+        env = "SLUICE_TLS_CERT",
+        requires = "tls_key",
+        required_unless_present = "token_file",
+        conflicts_with = "token_file"
+    )]
+    pub tls_cert: Option<PathBuf>,
     /// Its key (PEM).
-    #[arg(long, env = "SLUICE_TLS_KEY")]
-    pub tls_key: PathBuf,
+    #[arg(
+        long,
+        env = "SLUICE_TLS_KEY",
+        requires = "tls_cert",
+        required_unless_present = "token_file",
+        conflicts_with = "token_file"
+    )]
+    pub tls_key: Option<PathBuf>,
+    /// A service account token for audience `sluice-controller`, bound to this
+    /// pod: with it the certificate comes from the controller's issuer. Read at
+    /// each request.
+    #[arg(long, env = "SLUICE_TOKEN_FILE")]
+    pub token_file: Option<PathBuf>,
     /// Certificates that controllers and operators are checked against (PEM).
     #[arg(long, env = "SLUICE_TLS_CA")]
     pub tls_ca: PathBuf,
+    /// Revocation lists for operators' certificates (PEM); may be empty.
+    #[arg(long, env = "SLUICE_TLS_CRL")]
+    pub tls_crl: Option<PathBuf>,
     #[command(flatten)]
     pub directories: Directories,
     #[command(flatten)]
@@ -215,12 +235,25 @@ pub struct ConfigError {
     pub remedy: &'static str,
 }
 
+/// Where the node's certificate comes from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Certificate {
+    Files(TlsFiles),
+    /// The controller's issuer.
+    Issued {
+        token_file: PathBuf,
+        trust: PathBuf,
+        crl: Option<PathBuf>,
+        trust_domain: String,
+    },
+}
+
 /// Everything `run` needs, checked.
 #[derive(Debug)]
 pub struct Config {
     pub node_name: String,
     pub controllers: Vec<String>,
-    pub tls: TlsFiles,
+    pub certificate: Certificate,
     pub directories: Directories,
     pub files: NodeFiles,
     pub cni_shim: PathBuf,
@@ -248,15 +281,26 @@ impl RunArgs {
             excluded_namespaces.iter().cloned().collect(),
             self.add_deadline,
         );
+        let certificate = match (self.token_file, self.tls_cert, self.tls_key) {
+            (None, Some(cert), Some(key)) => Certificate::Files(TlsFiles {
+                cert,
+                key,
+                ca: self.tls_ca,
+                crl: self.tls_crl,
+                trust_domain: self.trust_domain,
+            }),
+            // Without files there is a token: the flags require one of both.
+            (token_file, ..) => Certificate::Issued {
+                token_file: token_file.unwrap_or_default(),
+                trust: self.tls_ca,
+                crl: self.tls_crl,
+                trust_domain: self.trust_domain,
+            },
+        };
         Ok(Config {
             node_name: self.node_name,
             controllers: self.controller,
-            tls: TlsFiles {
-                cert: self.tls_cert,
-                key: self.tls_key,
-                ca: self.tls_ca,
-                trust_domain: self.trust_domain,
-            },
+            certificate,
             directories: self.directories,
             files,
             cni_shim: self.install.cni_shim,

@@ -12,6 +12,7 @@ mod answers;
 pub mod assemble;
 pub mod decode;
 pub mod encode;
+mod handover;
 mod keeper;
 mod link;
 mod report;
@@ -35,6 +36,7 @@ use tonic::transport::Channel;
 pub use self::link::Link;
 use self::{
     assemble::Assembler,
+    handover::Handover,
     keeper::Keeper,
     link::Board,
     resolve::Resolver,
@@ -43,6 +45,9 @@ use self::{
     store::Store,
 };
 use crate::{capture::Capture, error::chain};
+
+/// When a certificate expires, if there is one.
+type Expiry = Option<SystemTime>;
 
 /// How long the engine is given to say what it steers, before the first hello.
 const ENGINE: Duration = Duration::from_secs(1);
@@ -142,13 +147,16 @@ impl Following {
             Ok(channel) => channel,
             Err(error) => return Attempt::failed(Ended::Failed, &error),
         };
-        let opened = Session::open(&mut self.lasting, endpoint, channel.clone()).await;
+        // Before it connects: a certificate that comes meanwhile is taken twice
+        // rather than never.
+        let handover = Handover::new(endpoint, Arc::clone(&self.reload));
+        let opened = Session::open(&mut self.lasting, endpoint, channel.clone(), handover).await;
         let mut session = match opened {
             Ok(session) => session,
             Err(error) => return Attempt::failed(error.kind(), &error),
         };
         self.channel.send_replace(Some(channel));
-        let end = session.run().await;
+        let end = session.run(&self.channel).await;
         let lasted = session.following_since.map(|since| since.elapsed());
         Attempt {
             lasted: lasted.unwrap_or_default(),

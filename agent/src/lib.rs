@@ -4,6 +4,7 @@
 //!   truth goes out; the last good state is kept on disk.
 //! - [`cni`] answers the container runtime's shim while pods come and go.
 //! - [`capture`] makes the kernel what is wanted, and reads it back.
+//! - [`identity`] gets the node's certificate from the controller's issuer.
 //! - [`install`] puts what others need on the node's disk, and takes it away.
 //! - [`ops`] is for people and their tools: services, metrics, command line.
 //!
@@ -18,6 +19,7 @@ pub mod control;
 pub mod desired;
 pub mod error;
 pub mod files;
+pub mod identity;
 pub mod install;
 pub mod ops;
 pub mod run;

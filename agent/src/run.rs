@@ -30,9 +30,10 @@ use crate::{
         self, Capture, Journal, JournalError, StartError, journal::JOURNAL, search::HostFind,
     },
     cni::{self, namespaces, notes},
-    config::{Config, Directories, SOCKET},
+    config::{Certificate, Config, Directories, SOCKET},
     control::{self, Control, Link, store::Store},
     files::{self, FileError},
+    identity,
     install::{
         self,
         ambient::{self, Ambient},
@@ -96,10 +97,11 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     // First, and held: a second agent with the same files stops here.
     let socket = unix::bind(&run_dir.join(SOCKET))?;
     files::private_directory(&config.directories.state_dir).map_err(RunError::StateDir)?;
-    let reload = identity(&config)?;
     // Before anything records: what is recorded earlier is lost.
     let recorder = sluice_ops::metrics::install(metrics::TABLE)?;
     metrics::record_build();
+    let (reload, standing) = certificate(&config)?;
+    tokio::spawn(metrics::record_expiry(reload.expiry()));
     let capture = engine(&config)?;
     // Before anything is known of them they are not taken to be in place.
     let kept = Kept::of(&config);
@@ -108,7 +110,14 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     // anything is written to the kernel.
     let (following, link) = watch::channel(Link::default());
     let status = capture.status();
-    let is_ready = move || ready(&status.borrow(), &link.borrow(), SystemTime::now());
+    let is_ready = move || {
+        let now = SystemTime::now();
+        // Why there is no certificate is why there is no controller.
+        standing
+            .as_ref()
+            .map_or(Ok(()), |seen| seen.borrow().ready(now))?;
+        ready(&status.borrow(), &link.borrow(), now)
+    };
     let _endpoints = http::serve(config.metrics_listen, recorder, is_ready).await?;
     let operators = match config.ops_listen {
         Some(address) => Some(serve::listen(address).await?),
@@ -206,20 +215,45 @@ fn forget(directories: &Directories) {
     gone(run_dir.join(NAMESPACES));
     gone(state_dir.join(NOTES));
     gone(Store::new(state_dir).path().to_owned());
+    gone(identity::file(state_dir));
     // Mounted into a container they stay, empty.
     let _ = fs::remove_dir_all(run_dir.join(JOURNAL));
     let _ = fs::remove_dir(run_dir);
     let _ = fs::remove_dir(state_dir);
 }
 
-fn identity(config: &Config) -> Result<Arc<Reload>, RunError> {
-    let reload = Reload::start(config.tls.clone(), CERTIFICATES)?;
+/// The node's certificate, and how it stands with it if it is issued.
+type Certified = (Arc<Reload>, Option<watch::Receiver<identity::Standing>>);
+
+fn certificate(config: &Config) -> Result<Certified, RunError> {
+    let files = match &config.certificate {
+        Certificate::Files(files) => files.clone(),
+        Certificate::Issued {
+            token_file,
+            trust,
+            crl,
+            trust_domain,
+        } => {
+            let (reload, standing) = identity::start(identity::Options {
+                node_name: config.node_name.clone(),
+                controllers: config.controllers.clone(),
+                token_file: token_file.clone(),
+                trust: trust.clone(),
+                crl: crl.clone(),
+                trust_domain: trust_domain.clone(),
+                state_dir: config.directories.state_dir.clone(),
+            });
+            return Ok((reload, Some(standing)));
+        }
+    };
+    let reload = Reload::start(files, CERTIFICATES)?;
     match reload.identity() {
-        Identity::Node(name) if name == config.node_name => Ok(reload),
-        found => Err(RunError::Identity {
+        Some(Identity::Node(name)) if name == config.node_name => Ok((reload, None)),
+        Some(found) => Err(RunError::Identity {
             found,
             wanted: config.node_name.clone(),
         }),
+        None => Ok((reload, None)),
     }
 }
 

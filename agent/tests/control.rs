@@ -8,6 +8,12 @@ mod ask;
 #[path = "control/controller.rs"]
 mod controller;
 #[cfg(test)]
+#[path = "control/handover.rs"]
+mod handover;
+#[cfg(test)]
+#[path = "control/identity.rs"]
+mod identity;
+#[cfg(test)]
 #[path = "control/kernel.rs"]
 mod kernel;
 #[cfg(test)]

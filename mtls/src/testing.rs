@@ -11,10 +11,13 @@ use std::{
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
     ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams,
-    SanType, SerialNumber,
+    SanType, SerialNumber, SubjectPublicKeyInfo,
 };
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
-use x509_parser::{certificate::X509Certificate, prelude::FromDer as _};
+use x509_parser::{
+    certificate::X509Certificate, certification_request::X509CertificationRequest,
+    prelude::FromDer as _,
+};
 
 use crate::reload::TlsFiles;
 
@@ -59,20 +62,24 @@ impl TestCa {
         uri_sans: &[&str],
         change: impl FnOnce(&mut CertificateParams),
     ) -> (String, String) {
-        let mut params = CertificateParams::default();
-        params.subject_alt_names = uri_sans
-            .iter()
-            .map(|uri| SanType::URI((*uri).try_into().expect("an ASCII name")))
-            .collect();
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![
-            ExtendedKeyUsagePurpose::ClientAuth,
-            ExtendedKeyUsagePurpose::ServerAuth,
-        ];
+        let mut params = params(uri_sans);
         change(&mut params);
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         (certificate.pem(), key.serialize_pem())
+    }
+
+    /// A certificate (DER) for the key of a signing request (DER), good so long.
+    pub fn sign(&self, request: &[u8], uri_san: &str, lifetime: Duration) -> Vec<u8> {
+        let (_, parsed) = X509CertificationRequest::from_der(request).expect("a request");
+        let key = parsed.certification_request_info.subject_pki.raw;
+        let key = SubjectPublicKeyInfo::from_der(key).expect("a key");
+        let mut params = params(&[uri_san]);
+        let now = SystemTime::now();
+        params.not_before = (now - Duration::from_secs(60)).into();
+        params.not_after = (now + lifetime).into();
+        let signed = params.signed_by(&key, &self.issuer);
+        signed.expect("a certificate").der().to_vec()
     }
 
     /// A revocation list with these certificates (PEM) on it, as PEM.
@@ -117,6 +124,20 @@ impl TestCa {
         put(&files.ca, &self.ca_pem());
         files
     }
+}
+
+fn params(uri_sans: &[&str]) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.subject_alt_names = uri_sans
+        .iter()
+        .map(|uri| SanType::URI((*uri).try_into().expect("an ASCII name")))
+        .collect();
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![
+        ExtendedKeyUsagePurpose::ClientAuth,
+        ExtendedKeyUsagePurpose::ServerAuth,
+    ];
+    params
 }
 
 fn put(path: &Path, contents: &str) {

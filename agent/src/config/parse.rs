@@ -44,7 +44,7 @@ pub(super) fn endpoint(text: &str) -> Result<String, String> {
     let wanted = "write it as https://host:port";
     let text = match text.strip_prefix("tcp://") {
         Some(place) => format!("https://{place}"),
-        None => text.to_owned(),
+        None => bracketed(text).unwrap_or_else(|| text.to_owned()),
     };
     let uri: Uri = text
         .parse()
@@ -68,6 +68,16 @@ pub(super) fn endpoint(text: &str) -> Result<String, String> {
         return Err(format!("has credentials in it; {wanted}"));
     }
     Ok(text.trim_end_matches('/').to_owned())
+}
+
+/// Kubernetes gives a Service's IPv6 address bare, and `https://$(HOST):15010`
+/// is all that a manifest can write: what is before the last colon is meant.
+fn bracketed(text: &str) -> Option<String> {
+    let authority = text.strip_prefix("https://")?.trim_end_matches('/');
+    let (host, port) = authority.rsplit_once(':')?;
+    // With `fd00::1` alone there would be no port: `fd00:` is no address.
+    let host: std::net::Ipv6Addr = host.parse().ok()?;
+    Some(format!("https://[{host}]:{port}"))
 }
 
 /// A node's name: a DNS subdomain.

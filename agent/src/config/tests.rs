@@ -86,6 +86,69 @@ fn what_cannot_be_used_is_named_with_its_remedy() {
 }
 
 #[test]
+fn a_bare_ipv6_address_of_a_controller_is_put_in_brackets() {
+    let given = |text: &str| {
+        let flag = format!("--controller={text}");
+        config(&[&flag]).map(|config| config.controllers[1].clone())
+    };
+    for (text, meant) in [
+        ("https://fd00::1:15010", "https://[fd00::1]:15010"),
+        (
+            "https://fd00:10:96::a:15010/",
+            "https://[fd00:10:96::a]:15010",
+        ),
+        ("https://::1:15010", "https://[::1]:15010"),
+        ("https://[fd00::1]:15010", "https://[fd00::1]:15010"),
+        ("https://10.0.0.1:15010", "https://10.0.0.1:15010"),
+        (
+            "https://sluice-controller.sluice-system.svc:15010",
+            "https://sluice-controller.sluice-system.svc:15010",
+        ),
+    ] {
+        assert_eq!(given(text).as_deref(), Ok(meant), "{text}");
+    }
+    for wrong in [
+        "https://fd00::1",
+        "https://fd00::g:15010",
+        "https://fd00::1:99999",
+    ] {
+        assert!(given(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn a_token_instead_of_files() {
+    let parse = |flags: &[&str]| {
+        let run = [
+            "sluice-agent",
+            "run",
+            "--node-name=a",
+            "--controller=https://c:1",
+            "--tls-ca=ca",
+        ];
+        let cli =
+            Cli::try_parse_from(run.iter().chain(flags)).map_err(|error| error.to_string())?;
+        match cli.command {
+            Command::Run(run) => run.config().map_err(|error| error.to_string()),
+            _ => Err("not run".into()),
+        }
+    };
+    let issued = parse(&["--token-file=token"]).unwrap().certificate;
+    assert!(matches!(issued, Certificate::Issued { .. }), "{issued:?}");
+    let files = parse(&["--tls-cert=c", "--tls-key=k"]).unwrap().certificate;
+    assert!(matches!(files, Certificate::Files(_)), "{files:?}");
+    for wrong in [
+        &[][..],
+        &["--tls-cert=c"],
+        &["--tls-key=k"],
+        &["--token-file=t", "--tls-cert=c", "--tls-key=k"],
+        &["--token-file=t", "--tls-key=k"],
+    ] {
+        assert!(parse(wrong).is_err(), "{wrong:?}");
+    }
+}
+
+#[test]
 fn hostile_values_are_refused() {
     let refused = [
         "--node-name=Node",

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use sluice_mtls::connect::ConnectError;
 use sluice_proto::capture::v1::{
     self as proto, capture_discovery_service_client::CaptureDiscoveryServiceClient,
     stream_capture_state_request::Message,
@@ -18,6 +19,7 @@ use super::{
     answers::Answers,
     assemble::{Assembler, Rejected, Taken},
     encode,
+    handover::{Handover, Step},
     keeper::{Done, Keeper},
     link::Board,
     report::Reporter,
@@ -29,7 +31,7 @@ use crate::{capture::Capture, desired::Desired, error::chain, status::NodeStatus
 const LARGEST: usize = 4 << 20;
 /// How long a controller may take to open the stream, and then to say anything.
 const OPEN: Duration = Duration::from_secs(15);
-const FIRST: Duration = Duration::from_secs(60);
+pub(super) const FIRST: Duration = Duration::from_secs(60);
 /// Reports are at least this far apart.
 const REPORTS: Duration = Duration::from_millis(100);
 /// How long a rejection is given to reach the controller before the stream is
@@ -53,10 +55,12 @@ pub(super) enum EndError {
     Closed,
     #[error("a message of the controller was rejected")]
     Rejected(#[from] Rejected),
+    #[error("cannot connect")]
+    Connect(#[from] ConnectError),
 }
 
 impl EndError {
-    fn status(doing: &'static str, status: &Status) -> Self {
+    pub(super) fn status(doing: &'static str, status: &Status) -> Self {
         let cause = std::error::Error::source(status).map(chain);
         Self::Status {
             doing,
@@ -76,7 +80,7 @@ impl EndError {
             | Self::Silent
             | Self::Closed
             | Self::Rejected(Rejected::Older { .. }) => Ended::Unavailable,
-            Self::Status { .. } | Self::Rejected(_) => Ended::Failed,
+            Self::Status { .. } | Self::Rejected(_) | Self::Connect(_) => Ended::Failed,
         }
     }
 }
@@ -100,10 +104,10 @@ enum Woken {
     News,
     Again,
     Silent,
+    Handover(Step),
 }
 
 /// An open stream.
-#[derive(Debug)]
 pub(super) struct Session<'a> {
     lasting: &'a mut Lasting,
     endpoint: &'a str,
@@ -117,6 +121,9 @@ pub(super) struct Session<'a> {
     news: bool,
     not_before: Instant,
     sequence: u64,
+    handover: Handover,
+    /// Why the stream has ended, while its successor is waited for.
+    over: Option<EndError>,
     /// When the first complete state arrived.
     pub(super) following_since: Option<Instant>,
 }
@@ -127,23 +134,12 @@ impl<'a> Session<'a> {
         lasting: &'a mut Lasting,
         endpoint: &'a str,
         channel: Channel,
+        handover: Handover,
     ) -> Result<Self, EndError> {
         lasting.assembler.restart();
         let status = lasting.capture.status();
-        let (outbound, messages) = mpsc::channel(1);
-        let mut client = CaptureDiscoveryServiceClient::new(channel)
-            .max_decoding_message_size(LARGEST)
-            .max_encoding_message_size(LARGEST);
         let hello = hello(lasting, &status.borrow());
-        // The channel is empty and has room for one.
-        let _ = outbound.try_send(wrap(Message::Hello(hello)));
-        let opening = client.stream_capture_state(ReceiverStream::new(messages));
-        let opened = time::timeout(OPEN, opening)
-            .await
-            .map_err(|_| EndError::NotOpened)?;
-        let inbound = opened
-            .map_err(|status| EndError::status("opening the stream", &status))?
-            .into_inner();
+        let (inbound, outbound) = open_stream(channel, hello).await?;
         Ok(Self {
             done: lasting.keeper.done.clone(),
             lasting,
@@ -156,40 +152,95 @@ impl<'a> Session<'a> {
             news: true,
             not_before: Instant::now(),
             sequence: 0,
+            handover,
+            over: None,
             following_since: None,
         })
     }
 
-    /// Runs until the stream ends.
-    pub(super) async fn run(&mut self) -> EndError {
+    /// Runs until the stream and its successors have ended; `in_use` is told of
+    /// the connection of each successor.
+    pub(super) async fn run(&mut self, in_use: &watch::Sender<Option<Channel>>) -> EndError {
         let first = Instant::now() + FIRST;
         loop {
             match self.next(first).await {
                 Woken::Received(received) => {
-                    if let Err(end) = self.receive(received) {
+                    if let Err(end) = self.receive(received)
+                        && let Some(end) = self.outlived(end)
+                    {
                         self.farewell().await;
                         return end;
                     }
                 }
                 Woken::Room => self.say(),
                 // The request side is gone; the response says why.
-                Woken::Shut => return self.epitaph().await,
+                Woken::Shut => {
+                    let end = self.epitaph().await;
+                    if let Some(end) = self.outlived(end) {
+                        return end;
+                    }
+                }
                 Woken::News => self.news = true,
                 Woken::Again => {}
                 Woken::Silent => return EndError::Silent,
+                Woken::Handover(step) => {
+                    if let Err(end) = self.hand_over(step, in_use) {
+                        return end;
+                    }
+                }
             }
         }
     }
 
+    /// Nothing when a successor takes over: the controller ends the old stream
+    /// as soon as it has the new one. What we rejected we would reject again.
+    fn outlived(&mut self, end: EndError) -> Option<EndError> {
+        let by_controller = matches!(end, EndError::Status { .. } | EndError::Closed);
+        if by_controller && self.handover.is_under_way() {
+            self.over = Some(end);
+            return None;
+        }
+        Some(end)
+    }
+
+    fn hand_over(
+        &mut self,
+        step: Step,
+        in_use: &watch::Sender<Option<Channel>>,
+    ) -> Result<(), EndError> {
+        let successor = match step {
+            Step::Due => {
+                let hello = hello(self.lasting, &self.status.borrow());
+                self.handover.begin(hello);
+                return Ok(());
+            }
+            Step::Failed => return self.over.take().map_or(Ok(()), Err),
+            Step::Ready(successor) => *successor,
+        };
+        self.lasting.assembler.restart();
+        self.inbound = successor.inbound;
+        self.outbound = successor.outbound;
+        self.answers = Answers::default();
+        // Everything is told again: the replica may be another.
+        self.reporter = Reporter::default();
+        self.news = true;
+        self.sequence = 0;
+        self.over = None;
+        in_use.send_replace(Some(successor.channel));
+        self.receive(Ok(Some(successor.first)))
+    }
+
     async fn next(&mut self, first: Instant) -> Woken {
-        let answer = self.answers.is_due(&self.done.borrow());
+        let open = self.over.is_none();
+        let answer = open && self.answers.is_due(&self.done.borrow());
         // Before the snapshot there is nobody to tell of.
-        let may_report = self.news && self.following_since.is_some();
+        let may_report = open && self.news && self.following_since.is_some();
         let report = may_report && Instant::now() >= self.not_before;
         tokio::select! {
-            received = self.inbound.message(), if self.answers.has_room() => {
+            received = self.inbound.message(), if open && self.answers.has_room() => {
                 Woken::Received(received)
             }
+            step = self.handover.step() => Woken::Handover(step),
             room = self.outbound.reserve(), if answer || report => match room {
                 Ok(_) => Woken::Room,
                 Err(_) => Woken::Shut,
@@ -302,6 +353,33 @@ impl<'a> Session<'a> {
             Ok(Ok(_)) | Err(_) => EndError::Closed,
         }
     }
+}
+
+/// Opens a stream and says hello; what comes is for the caller to read.
+pub(super) async fn open_stream(
+    channel: Channel,
+    hello: proto::Hello,
+) -> Result<
+    (
+        Streaming<proto::StreamCaptureStateResponse>,
+        mpsc::Sender<proto::StreamCaptureStateRequest>,
+    ),
+    EndError,
+> {
+    let (outbound, messages) = mpsc::channel(1);
+    let mut client = CaptureDiscoveryServiceClient::new(channel)
+        .max_decoding_message_size(LARGEST)
+        .max_encoding_message_size(LARGEST);
+    // The channel is empty and has room for one.
+    let _ = outbound.try_send(wrap(Message::Hello(hello)));
+    let opening = client.stream_capture_state(ReceiverStream::new(messages));
+    let opened = time::timeout(OPEN, opening)
+        .await
+        .map_err(|_| EndError::NotOpened)?;
+    let inbound = opened
+        .map_err(|status| EndError::status("opening the stream", &status))?
+        .into_inner();
+    Ok((inbound, outbound))
 }
 
 fn count(reason: proto::RejectionReason) {

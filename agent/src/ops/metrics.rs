@@ -1,7 +1,10 @@
 //! Every metric of the agent, in one table: `/metrics` describes itself from
 //! it, and the page in the documentation is made from it.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use sluice_ops::metrics::{Kind, Metric};
+use tokio::sync::watch;
 
 const fn metric(
     name: &'static str,
@@ -48,6 +51,21 @@ pub const TABLE: &[Metric] = &[
         "",
         &[],
         "1 while the node can capture: the proxy is ready and nothing forbids it.",
+    ),
+    metric(
+        "sluice_certificate_expires_timestamp_seconds",
+        Kind::Gauge,
+        "seconds",
+        &[],
+        "When the node's certificate expires; 0 while there is none.",
+    ),
+    metric(
+        "sluice_certificate_requests_total",
+        Kind::Counter,
+        "requests",
+        &["result"],
+        "Requests for the node's certificate to the controller's issuer. result: issued, refused, \
+         unreachable, no_token, unusable.",
     ),
     metric(
         "sluice_cni_duration_seconds",
@@ -143,6 +161,19 @@ pub const TABLE: &[Metric] = &[
 /// Records what never changes.
 pub fn record_build() {
     metrics::gauge!("sluice_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+}
+
+/// Records when the certificate expires, each time there is a new one.
+pub async fn record_expiry(mut expiry: watch::Receiver<Option<SystemTime>>) {
+    loop {
+        let end = *expiry.borrow_and_update();
+        let since = end.and_then(|end| end.duration_since(UNIX_EPOCH).ok());
+        metrics::gauge!("sluice_certificate_expires_timestamp_seconds")
+            .set(since.unwrap_or_default().as_secs_f64());
+        if expiry.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// The page of the documentation.

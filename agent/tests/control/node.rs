@@ -51,13 +51,22 @@ impl Setup {
     }
 
     pub(crate) fn agent_on(&self, kernel: FakeKernel, controllers: Vec<String>) -> Node {
+        self.agent_of(kernel, self.identity("node", "node-a"), controllers)
+    }
+
+    /// With a certificate that the test changes.
+    pub(crate) fn agent_with(&self, files: &TlsFiles, controllers: Vec<String>) -> Node {
+        let reload = Reload::start(files.clone(), Duration::from_millis(50)).unwrap();
+        self.agent_of(FakeKernel::default(), reload, controllers)
+    }
+
+    fn agent_of(&self, kernel: FakeKernel, reload: Arc<Reload>, controllers: Vec<String>) -> Node {
         let capture = capture(kernel, self.dir.path());
         let options = control::Options {
             node_name: "node-a".into(),
             controllers,
             state_dir: self.dir.path().to_owned(),
         };
-        let reload = self.identity("node", "node-a");
         Node {
             control: Control::start(options, reload, capture.clone()),
             capture,
