@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 use crate::{
     model::Relevant,
     select::{ProxyRule, Rules, Selectors},
+    writeback::{Limits, STARTUP_TAINT, Settings},
 };
 
 mod issuer;
@@ -35,6 +36,10 @@ pub enum Command {
     /// Make a certificate for a person or tool that reads, with the issuer's
     /// authority: `kubectl exec` it in the controller's pod.
     OperatorCertificate(OperatorArgs),
+    /// Ask every node to let go of its pods and to take away what Sluice has
+    /// put there; wait until all have, then take away what is written in the
+    /// API server.
+    Uninstall(UninstallArgs),
 }
 
 /// Flags of `run`.
@@ -60,6 +65,9 @@ pub struct Config {
     #[command(flatten)]
     pub select: SelectArgs,
 
+    #[command(flatten)]
+    pub write_back: WriteBackArgs,
+
     /// How long a pod that leaves is announced as leaving before its rules go.
     #[arg(long, env = "SLUICE_RELEASE_AFTER", default_value = "3s", value_parser = duration)]
     pub release_after: Duration,
@@ -67,6 +75,62 @@ pub struct Config {
     /// Log JSON lines instead of text.
     #[arg(long, env = "SLUICE_LOG_JSON")]
     pub log_json: bool,
+}
+
+/// What is written back to the API server.
+#[derive(Clone, Debug, clap::Args)]
+pub struct WriteBackArgs {
+    /// The namespace that Sluice is installed in.
+    #[arg(long, env = "SLUICE_NAMESPACE", default_value = "sluice-system", value_parser = namespace)]
+    pub namespace: String,
+
+    /// Taint that nodes may register with, taken off when they can capture;
+    /// empty: none.
+    #[arg(long, env = "SLUICE_STARTUP_TAINT", default_value = STARTUP_TAINT)]
+    pub startup_taint: String,
+
+    /// Requests per second to the API server to write back what is found out.
+    #[arg(long, env = "SLUICE_WRITE_RATE", default_value = "100", value_parser = rate)]
+    pub write_rate: f64,
+}
+
+impl WriteBackArgs {
+    /// In the words of the writer.
+    pub fn settings(self) -> Settings {
+        let Self {
+            namespace,
+            startup_taint,
+            write_rate,
+        } = self;
+        Settings {
+            namespace,
+            startup_taint,
+            limits: Limits {
+                writes_per_second: write_rate,
+                ..Limits::default()
+            },
+        }
+    }
+}
+
+/// Flags of `uninstall`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct UninstallArgs {
+    /// How long the nodes may take.
+    #[arg(long, default_value = "120s", value_parser = duration)]
+    pub timeout: Duration,
+
+    /// Withdraw it: the nodes join again.
+    #[arg(long)]
+    pub cancel: bool,
+
+    /// The namespace that Sluice is installed in.
+    #[arg(long, env = "SLUICE_NAMESPACE", default_value = "sluice-system", value_parser = namespace)]
+    pub namespace: String,
+
+    /// How to reach the API server; without it, as the pod that this is.
+    #[arg(long, env = "SLUICE_KUBECONFIG", value_name = "PATH")]
+    pub kubeconfig: Option<PathBuf>,
 }
 
 /// Where pods and namespaces come from.
@@ -221,6 +285,20 @@ impl Rules {
     pub fn relevant(&self) -> Relevant {
         let of_proxy = self.proxy.labels.keys().cloned();
         Relevant::new(of_proxy.chain(self.enablement.keys().map(str::to_owned)))
+    }
+}
+
+fn namespace(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Err("must not be empty".into());
+    }
+    Ok(text.to_owned())
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(rate) if (0.1..=10_000.0).contains(&rate) => Ok(rate),
+        _ => Err(format!("{text:?} is not a rate from 0.1 to 10000")),
     }
 }
 

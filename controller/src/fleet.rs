@@ -2,6 +2,7 @@
 //! serves. The one place where they meet, under one lock that is never held
 //! across anything that waits.
 
+mod cases;
 mod stream;
 pub mod touch;
 mod view;
@@ -16,21 +17,24 @@ use tokio::sync::{mpsc, watch};
 use tracing::info;
 
 pub use stream::Stream;
-pub use view::{NodeView, PodView};
+pub use view::{NodeView, PodView, Written};
 
 use crate::{
-    index::{Index, NodeState, Question, Resolved},
+    index::{Changes, Index, NodeState, Question, Resolved, Update},
     model::{Intent, Name, Revision, Wanted},
     ops::metrics as recorded,
     select::Rules,
-    serve::{Outbox, Snapshot},
+    serve::{Grace, Outbox, Snapshot},
     source::{Batch, Problem},
+    writeback::Board,
 };
 
 /// What this replica knows.
 #[derive(Debug)]
 pub struct Fleet {
-    release_after: Duration,
+    grace: Grace,
+    /// Absent where there is nobody to write to.
+    board: Option<Arc<Board>>,
     state: Mutex<State>,
     position: watch::Sender<Position>,
     /// Since when the source has not been followed.
@@ -46,6 +50,25 @@ struct State {
     problems: Arc<[Problem]>,
     never_read: Arc<[String]>,
     streams: HashMap<Name, Arc<Stream>>,
+    uninstall: Uninstall,
+}
+
+/// Whether Sluice is asked to leave the cluster.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Uninstall {
+    /// Not known yet: no agent is answered.
+    Unknown,
+    #[default]
+    NotAsked,
+    Asked,
+    /// Every node has left: nothing is written any more.
+    Finished,
+}
+
+impl Uninstall {
+    fn leaves(self) -> bool {
+        matches!(self, Self::Asked | Self::Finished)
+    }
 }
 
 /// How far the source has been followed.
@@ -92,13 +115,28 @@ impl Fleet {
             problems: [].into(),
             never_read: [].into(),
             streams: HashMap::new(),
+            uninstall: Uninstall::NotAsked,
         };
         Self {
-            release_after,
+            grace: Grace {
+                release_after,
+                unwritten_within: None,
+            },
+            board: None,
             state: Mutex::new(state),
             position: watch::Sender::default(),
             lost: watch::Sender::default(),
         }
+    }
+
+    /// With somebody who writes back what is on the board: a pod that leaves
+    /// keeps its rules until what is written about it is taken back, or for
+    /// `unwritten_within`.
+    pub fn written_back(mut self, board: Arc<Board>, unwritten_within: Duration) -> Self {
+        self.grace.unwritten_within = Some(unwritten_within);
+        self.board = Some(board);
+        self.state().uninstall = Uninstall::Unknown;
+        self
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -117,17 +155,15 @@ impl Fleet {
         let started = Instant::now();
         let position = {
             let mut state = self.state();
+            let touched = self.touched(&batch.updates);
             let changes = state.index.apply(batch.updates, batch.revision.clone());
             state.problems = batch.problems;
             state.never_read = batch.never_read;
             state.in_sync |= batch.in_sync;
             state.reached = batch.reached.clone();
             state.lost = batch.out_of_touch;
-            for (node, change) in changes {
-                if let Some(stream) = state.streams.get(&node) {
-                    stream.change(change, batch.revision.clone(), started);
-                }
-            }
+            self.spread(&state, changes, started);
+            self.mark_touched(&state, touched);
             state.record();
             Position {
                 in_sync: state.in_sync,
@@ -162,6 +198,8 @@ impl Fleet {
             "the source is not in sync yet"
         } else if touch::is_lost(state.lost, Instant::now()) {
             "the source is not followed"
+        } else if state.uninstall == Uninstall::Unknown {
+            "it is not known yet whether Sluice is asked to leave the cluster"
         } else {
             return Ok(());
         };
@@ -187,15 +225,21 @@ impl Fleet {
         let newest = greeting.newest.clone().unwrap_or_default();
         let revision = state.index.revision().clone().not_before(&newest);
         let now = Instant::now();
-        let (outbox, snapshot) =
-            Outbox::begin(told, &greeting.steered, revision, self.release_after, now);
-        let stream = Arc::new(Stream::new(greeting.agent_version.clone(), outbox));
+        let (outbox, snapshot) = Outbox::begin(told, &greeting.steered, revision, self.grace, now);
+        let token = self.board.as_ref().map(|board| board.token());
+        let stream = Arc::new(Stream::new(
+            greeting.agent_version.clone(),
+            token.unwrap_or_default(),
+            outbox,
+            state.uninstall.leaves(),
+        ));
         let old = state.streams.insert(Arc::clone(node), Arc::clone(&stream));
         if let Some(old) = old {
             info!(%node, "a newer stream replaces the node's");
             old.replace();
         }
         recorded::streams(state.streams.len());
+        self.mark_node(&state, node);
         Ok((stream, snapshot))
     }
 
@@ -207,6 +251,7 @@ impl Fleet {
             state.streams.remove(node);
         }
         recorded::streams(state.streams.len());
+        self.mark_node(&state, node);
     }
 
     /// One pod, for the node that asks.
@@ -230,12 +275,6 @@ impl Fleet {
         Ok(resolved)
     }
 
-    /// Looks up nodes of pods, all at the same time.
-    pub fn with_owners<T>(&self, f: impl FnOnce(&dyn Fn(&str) -> Option<Option<Name>>) -> T) -> T {
-        let state = self.state();
-        f(&|uid| Some(state.index.pod(uid)?.pod.node.clone()))
-    }
-
     /// All that is wrong with the source now.
     pub fn problems(&self) -> Arc<[Problem]> {
         Arc::clone(&self.state().problems)
@@ -244,7 +283,7 @@ impl Fleet {
 
 impl State {
     fn check(&self, greeting: &Greeting, told: &NodeState) -> Result<(), NotNow> {
-        if !self.in_sync {
+        if !self.in_sync || self.uninstall == Uninstall::Unknown {
             return Err(NotNow::NotInSync);
         }
         let newest = greeting.newest.as_ref();

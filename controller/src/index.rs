@@ -53,6 +53,8 @@ pub type Changes = HashMap<Name, NodeChange>;
 #[derive(Debug, Default)]
 pub struct Index {
     rules: Rules,
+    /// Nothing is wanted of any pod, whatever the rules say.
+    leave: bool,
     revision: Revision,
     pods: HashMap<Uid, Arc<Intent>>,
     namespaces: Namespaces,
@@ -90,6 +92,22 @@ impl Index {
         let changes = self.replace_pods(batch);
         self.revision = revision;
         changes
+    }
+
+    /// Asks every node to let go of everything, or not any more.
+    pub fn leave(&mut self, leave: bool) -> Changes {
+        if self.leave == leave {
+            return Changes::new();
+        }
+        self.leave = leave;
+        let mut batch = Batch::default();
+        for (uid, intent) in &self.pods {
+            batch.keep(uid, || Some(Arc::clone(&intent.pod)));
+        }
+        for name in self.namespaces.names() {
+            self.nodes.touch(name);
+        }
+        self.replace_pods(batch)
     }
 
     // Takes every touched pod out before any is put in: names and addresses
@@ -130,7 +148,12 @@ impl Index {
 
     fn put(&mut self, pod: Arc<Pod>) -> Arc<Intent> {
         let namespace = self.namespaces.get(&pod.namespace);
-        let (wanted, message) = select::wanted(&pod, namespace, &self.rules);
+        let (wanted, message) = match select::wanted(&pod, namespace, &self.rules) {
+            // Its proxy takes traffic until the last pod has left.
+            (Wanted::Proxy, message) => (Wanted::Proxy, message),
+            _ if self.leave => (Wanted::Nothing, None),
+            decided => decided,
+        };
         *self.wanted.entry(wanted).or_default() += 1;
         if let Some(static_uid) = &pod.static_uid {
             let uids = self.static_uids.entry(Arc::clone(static_uid)).or_default();
@@ -148,7 +171,10 @@ impl Index {
     // changed, and of one that is no business of theirs any more.
     fn settle_namespaces(&mut self, changes: &mut Changes) {
         for (namespace, seats) in self.nodes.take_touched() {
-            let (enrolled, changed) = self.namespaces.settle(&namespace, &self.rules);
+            let (enrolled, changed) = {
+                let namespaces = &mut self.namespaces;
+                namespaces.settle(&namespace, &self.rules, self.leave)
+            };
             let mut tell = |node: &Name, answer| {
                 let change = changes.entry(Arc::clone(node)).or_default();
                 change.namespaces.insert(Arc::clone(&namespace), answer);

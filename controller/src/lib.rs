@@ -23,3 +23,5 @@ pub mod run;
 pub mod select;
 pub mod serve;
 pub mod source;
+pub mod uninstall;
+pub mod writeback;

@@ -9,6 +9,7 @@ use sluice_controller::{
     issuer::operator::{self, Wish},
     run,
     source::kubernetes,
+    uninstall,
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -23,6 +24,10 @@ async fn main() -> ExitCode {
         Command::OperatorCertificate(args) => {
             sluice_ops::logging::init(false);
             operator_certificate(args).await
+        }
+        Command::Uninstall(args) => {
+            sluice_ops::logging::init(false);
+            uninstall::run(args).await.map_err(Into::into)
         }
     };
     match done {

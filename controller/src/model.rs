@@ -38,6 +38,9 @@ pub struct Pod {
     pub host_ports: BTreeSet<u16>,
     /// Config hash of a static pod, which the runtime knows as its uid.
     pub static_uid: Option<Uid>,
+    /// resourceVersion of the object; 0 where the source has none. Nothing is
+    /// decided by it: it keeps a write from going over somebody else's.
+    pub revision: u64,
 }
 
 /// A namespace, trimmed likewise.

@@ -18,14 +18,15 @@ use crate::{
     config::{Certificates, CertificatesError, Chosen, Config, SourceError},
     fleet::Fleet,
     issuer::{self, service::Service},
+    model::Relevant,
     ops::metrics as recorded,
-    select::Rules,
     serve,
     source::{
         Source,
         directory::Directory,
         kubernetes::{self, Kubernetes},
     },
+    writeback::{Settings, WriteBack},
 };
 
 /// Certificates are looked at this often.
@@ -72,6 +73,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
         issuer,
         select,
         release_after,
+        write_back,
         log_json: _,
     } = config;
     let chosen = source.chosen()?;
@@ -79,8 +81,9 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     let certificates = issuer.certificates(tls, in_cluster)?;
     let recorder = recorder::install(recorded::TABLE)?;
     let rules = select.rules();
-    let (start, client) = choose(chosen, &rules).await?;
-    let fleet = Arc::new(Fleet::new(rules, release_after));
+    let relevant = rules.relevant();
+    let fleet = Fleet::new(rules, release_after);
+    let (fleet, start, client) = choose(chosen, relevant, fleet, write_back.settings()).await?;
     let ready = Arc::clone(&fleet);
     let endpoints = http::serve(metrics_listen, recorder, move || ready.ready()).await?;
     let Some((tls, issuer)) = identity(certificates, client, &stop).await? else {
@@ -99,7 +102,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
         "controller started"
     );
     tokio::spawn(watch_certificate(Arc::clone(&tls), stop.clone()));
-    start(Arc::clone(&fleet), stop.clone());
+    start(stop.clone());
     serve::serve(listener, tls, issuer, AcceptLimits::default(), fleet, stop).await?;
     info!("controller stopped");
     Ok(())
@@ -129,29 +132,38 @@ async fn identity(
     }
 }
 
-/// Starts to feed a source into a fleet.
-type Start = Box<dyn FnOnce(Arc<Fleet>, CancellationToken) + Send>;
+/// Starts what a fleet lives on.
+type Start = Box<dyn FnOnce(CancellationToken) + Send>;
 
-// The chosen source, ready to be started, and how to reach its API server.
-async fn choose(chosen: Chosen, rules: &Rules) -> Result<(Start, Option<Client>), RunError> {
-    let relevant = rules.relevant();
-    Ok(match chosen {
+// The fleet on the chosen source, ready to be started, and how to reach its API
+// server. A folder has nobody to write back to.
+async fn choose(
+    chosen: Chosen,
+    relevant: Relevant,
+    fleet: Fleet,
+    settings: Settings,
+) -> Result<(Arc<Fleet>, Start, Option<Client>), RunError> {
+    match chosen {
         Chosen::Directory(path) => {
             let source = Directory::new(path, relevant);
-            (
-                Box::new(move |fleet, stop| follow(source, fleet, stop)),
-                None,
-            )
+            let fleet = Arc::new(fleet);
+            let fed = Arc::clone(&fleet);
+            let start = move |stop| follow(source, fed, stop);
+            Ok((fleet, Box::new(start), None))
         }
         Chosen::Kubernetes(kubeconfig) => {
             let client = kubernetes::connect(kubeconfig.as_deref()).await?;
             let source = Kubernetes::new(client.clone(), relevant);
-            (
-                Box::new(move |fleet, stop| follow(source, fleet, stop)),
-                Some(client),
-            )
+            let back = WriteBack::new(client.clone(), settings);
+            let fleet = back.attach(fleet);
+            let fed = Arc::clone(&fleet);
+            let start = move |stop: CancellationToken| {
+                back.start(Arc::clone(&fed), &stop);
+                follow(source, fed, stop);
+            };
+            Ok((fleet, Box::new(start), Some(client)))
         }
-    })
+    }
 }
 
 /// Feeds the source into the fleet, until `stop`.

@@ -19,7 +19,7 @@ pub const DATAPLANE_MODE: &str = "istio.io/dataplane-mode";
 /// Present on pods that have a sidecar.
 const SIDECAR_STATUS: &str = "sidecar.istio.io/status";
 /// `disabled`, when set by a user, opts the pod out.
-const REDIRECTION: &str = "ambient.istio.io/redirection";
+pub const REDIRECTION: &str = "ambient.istio.io/redirection";
 
 /// What the installation says about who can be captured.
 #[derive(Clone, Debug, Default)]

@@ -5,6 +5,7 @@ mod caller;
 mod capture;
 mod expiry;
 mod gate;
+mod intake;
 mod operators;
 mod outbox;
 mod reports;
@@ -28,8 +29,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic_health::server::HealthReporter;
 use tonic_reflection::server::Builder as Reflection;
 
-pub use outbox::{Delta, Outbox, Snapshot};
-pub use reports::Reports;
+pub use outbox::{Delta, Grace, Outbox, Snapshot};
+pub use reports::{News, Owner, Reports};
 
 use crate::{fleet::Fleet, issuer::service::Service};
 use expiry::Expiring;

@@ -20,16 +20,31 @@ use crate::{
 pub struct Stream {
     pub agent_version: String,
     pub connected_at: SystemTime,
+    /// Names this stream among all that the node ever had.
+    pub(super) token: String,
     outbox: Mutex<Outbox>,
     reports: Mutex<Reports>,
     wake: Notify,
+    leave: Mutex<Leave>,
     replaced: CancellationToken,
 }
 
+/// What is asked of the node itself.
+#[derive(Clone, Copy, Debug)]
+struct Leave {
+    asked: bool,
+    said: bool,
+}
+
 impl Stream {
-    pub(super) fn new(agent_version: String, outbox: Outbox) -> Self {
+    pub(super) fn new(agent_version: String, token: String, outbox: Outbox, leave: bool) -> Self {
         Self {
             agent_version,
+            token,
+            leave: Mutex::new(Leave {
+                asked: leave,
+                said: false,
+            }),
             connected_at: SystemTime::now(),
             outbox: Mutex::new(outbox),
             reports: Mutex::default(),
@@ -64,6 +79,11 @@ impl Stream {
         self.counted(|outbox| outbox.next(limit, Instant::now()))
     }
 
+    /// A delta for what is neither of a pod nor of a namespace.
+    pub fn nothing_else(&self) -> Delta {
+        self.outbox().nothing()
+    }
+
     /// Lets go of pods that have been releasing for long enough.
     pub fn release(&self) {
         self.counted(|outbox| outbox.release(Instant::now()));
@@ -74,9 +94,35 @@ impl Stream {
         self.outbox().next_release()
     }
 
+    fn leave(&self) -> MutexGuard<'_, Leave> {
+        self.leave.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Is the node to leave? Absent: said already.
+    pub fn take_leave(&self) -> Option<bool> {
+        let mut leave = self.leave();
+        let news = (!leave.said).then_some(leave.asked);
+        leave.said = true;
+        news
+    }
+
+    pub(super) fn set_leave(&self, asked: bool) {
+        let mut leave = self.leave();
+        let said = leave.said && leave.asked == asked;
+        *leave = Leave { asked, said };
+        drop(leave);
+        self.wake.notify_one();
+    }
+
     /// True when something is to be sent.
     pub fn has_news(&self) -> bool {
-        self.outbox().unsent() > 0
+        self.outbox().unsent() > 0 || !self.leave().said
+    }
+
+    pub(super) fn unwritten(&self, uid: &str) {
+        if self.outbox().unwritten(uid, Instant::now()) {
+            self.wake.notify_one();
+        }
     }
 
     /// What is said of the pod now.

@@ -9,7 +9,11 @@ use std::{
 use sluice_proto::capture::v1::{NodeCondition, PodState, PodStatus, Rejection};
 
 use super::{Fleet, State};
-use crate::model::{Intent, Name};
+use crate::{
+    model::{Intent, Name},
+    select::REDIRECTION,
+    writeback::{ANNOTATION_ENABLED, Condition},
+};
 
 /// A node.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +24,15 @@ pub struct NodeView {
     pub captured: usize,
     /// Absent while this replica does not hold its stream.
     pub stream: Option<StreamView>,
+    pub written: Option<Written>,
+}
+
+/// What is written on a node.
+#[derive(Clone, Debug)]
+pub struct Written {
+    pub condition: Condition,
+    /// Of which stream.
+    pub claim: Option<String>,
 }
 
 /// The node's stream.
@@ -39,34 +52,63 @@ pub struct PodView {
     /// What its node is told of it.
     pub intent: Arc<Intent>,
     pub status: Option<PodStatus>,
+    /// The annotation, as it is on the object.
+    pub written: Option<Arc<str>>,
 }
 
 impl Fleet {
-    /// Every node that has pods or a stream, by name.
+    /// Every node that has pods, a stream or a condition, by name.
     pub fn nodes(&self) -> Vec<NodeView> {
         let state = self.state();
-        let names: BTreeSet<&Name> = state.index.nodes().chain(state.streams.keys()).collect();
-        names
-            .into_iter()
-            .map(|name| state.view_node(name))
-            .collect()
+        let names = state.index.nodes().chain(state.streams.keys());
+        let mut names: BTreeSet<Name> = names.cloned().collect();
+        names.extend(self.board.iter().flat_map(|board| board.with_condition()));
+        let names = names.into_iter();
+        names.map(|name| self.view_node(&state, &name)).collect()
     }
 
-    /// One node, if it has pods or a stream.
+    /// One node, if it has pods, a stream or a condition.
     pub fn node(&self, name: &str) -> Option<NodeView> {
         let state = self.state();
-        let view = state.view_node(name);
-        (view.pods > 0 || view.stream.is_some()).then_some(view)
+        let view = self.view_node(&state, name);
+        (view.pods > 0 || view.stream.is_some() || view.written.is_some()).then_some(view)
     }
 
-    /// The pods that `choose` wants, by namespace and name.
-    pub fn pods(&self, choose: impl Fn(&Intent) -> bool) -> Vec<PodView> {
+    /// The first `limit` pods that `choose` wants, by namespace and name, that
+    /// come after one of that namespace and name; and whether there are more.
+    pub fn pods(
+        &self,
+        after: Option<(&str, &str)>,
+        limit: usize,
+        choose: impl Fn(&Intent) -> bool,
+    ) -> (Vec<PodView>, bool) {
         let state = self.state();
-        let chosen = state.index.pods().filter(|intent| choose(intent));
-        let by_name: BTreeMap<_, _> = chosen
-            .map(|intent| ((&intent.pod.namespace, &intent.pod.name), intent))
-            .collect();
-        by_name.into_values().map(|i| state.view_pod(i)).collect()
+        let mut first = BTreeMap::new();
+        for intent in state.index.pods() {
+            let place = (&*intent.pod.namespace, &*intent.pod.name);
+            if after.is_some_and(|after| place <= after) || !choose(intent) {
+                continue;
+            }
+            first.insert(place, intent);
+            // One more than asked for says that there are more.
+            if first.len() > limit + 1 {
+                first.pop_last();
+            }
+        }
+        let more = first.len() > limit;
+        let pods = first.into_values().take(limit);
+        (pods.map(|intent| state.view_pod(intent)).collect(), more)
+    }
+
+    fn view_node(&self, state: &State, name: &str) -> NodeView {
+        let mut view = state.view_node(name);
+        let seen = self.board.as_ref().and_then(|board| board.node(name));
+        view.written = seen.and_then(|seen| {
+            let condition = seen.condition.clone()?;
+            let claim = seen.claim.clone();
+            Some(Written { condition, claim })
+        });
+        view
     }
 
     /// One pod, by uid.
@@ -93,6 +135,7 @@ impl State {
         PodView {
             intent: said,
             status,
+            written: intent.pod.annotations.get(REDIRECTION).cloned(),
         }
     }
 
@@ -105,7 +148,13 @@ impl State {
             let pod = self.view_pod(intent);
             view.pods += 1;
             view.enrolled += usize::from(pod.intent.wanted.is_enrolled());
-            let captured = pod.status.is_some_and(|s| s.state() == PodState::Captured);
+            let captured = if self.streams.contains_key(name) {
+                pod.status.is_some_and(|s| s.state() == PodState::Captured)
+            } else {
+                // What was true when somebody last knew.
+                let written = intent.pod.annotations.get(REDIRECTION);
+                written.is_some_and(|value| **value == *ANNOTATION_ENABLED)
+            };
             view.captured += usize::from(captured);
         }
         view.stream = self.streams.get(name).map(|stream| {

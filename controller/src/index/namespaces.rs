@@ -40,6 +40,10 @@ impl Namespaces {
         self.0.get(name).is_some_and(|entry| entry.enrolled)
     }
 
+    pub(super) fn names(&self) -> impl Iterator<Item = &Name> {
+        self.0.keys()
+    }
+
     /// Uids of its pods.
     pub(super) fn pods(&self, name: &str) -> impl Iterator<Item = &Uid> {
         self.0.get(name).into_iter().flat_map(|e| e.pods.values())
@@ -69,8 +73,8 @@ impl Namespaces {
     }
 
     /// Whether pods of it are, or by its label would be, enrolled; and whether
-    /// that is news.
-    pub(super) fn settle(&mut self, name: &str, rules: &Rules) -> (bool, bool) {
+    /// that is news. On a node that leaves, no label enrols.
+    pub(super) fn settle(&mut self, name: &str, rules: &Rules, leave: bool) -> (bool, bool) {
         let Some(entry) = self.0.get_mut(name) else {
             return (false, false);
         };
@@ -78,7 +82,7 @@ impl Namespaces {
             .known
             .as_ref()
             .is_some_and(|namespace| select::enrols(namespace, rules));
-        let enrolled = by_label || entry.enrolled_pods > 0;
+        let enrolled = (by_label && !leave) || entry.enrolled_pods > 0;
         let changed = enrolled != entry.enrolled;
         entry.enrolled = enrolled;
         (enrolled, changed)

@@ -150,6 +150,34 @@ pub const TABLE: &[Metric] = &[
         help: "Looks at the folder: changed, or unchanged.",
     },
     Metric {
+        name: "sluice_controller_writes_total",
+        kind: Kind::Counter,
+        unit: "requests",
+        labels: &["kind", "result"],
+        help: "Requests to the API server to write back what was found out: `annotate`, `remove_annotation`, `condition`, `untaint`, and `look` when a write did not go as expected; `dropped`: the node's stream was lost meanwhile.",
+    },
+    Metric {
+        name: "sluice_controller_write_seconds",
+        kind: Kind::Histogram,
+        unit: "seconds",
+        labels: &["kind"],
+        help: "Time of such a request.",
+    },
+    Metric {
+        name: "sluice_controller_writes_waiting",
+        kind: Kind::Gauge,
+        unit: "objects",
+        labels: &[],
+        help: "Pods and nodes that are to be looked at, or written again later.",
+    },
+    Metric {
+        name: "sluice_controller_events_total",
+        kind: Kind::Counter,
+        unit: "events",
+        labels: &["result"],
+        help: "Events for people; `repeated` was told before, `dropped` was too many.",
+    },
+    Metric {
         name: "sluice_controller_certificate_seconds",
         kind: Kind::Gauge,
         unit: "seconds",
@@ -264,6 +292,19 @@ pub(crate) fn source_reload(took: Duration, changed: bool) {
     let result = if changed { "changed" } else { "unchanged" };
     counter!("sluice_controller_source_reloads_total", "result" => result).increment(1);
     histogram!("sluice_controller_source_reload_seconds").record(took);
+}
+
+pub(crate) fn write(kind: &'static str, result: &'static str, took: Duration) {
+    counter!("sluice_controller_writes_total", "kind" => kind, "result" => result).increment(1);
+    histogram!("sluice_controller_write_seconds", "kind" => kind).record(took);
+}
+
+pub(crate) fn writes_waiting(count: usize) {
+    gauge!("sluice_controller_writes_waiting").set(count as f64);
+}
+
+pub(crate) fn event(result: &'static str) {
+    counter!("sluice_controller_events_total", "result" => result).increment(1);
 }
 
 pub(crate) fn certificate(left: Duration) {

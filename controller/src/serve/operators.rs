@@ -2,15 +2,25 @@
 
 use std::sync::Arc;
 
-use sluice_proto::controller::v1::{
-    GetNodeRequest, GetNodeResponse, GetPodRequest, GetPodResponse, ListNodesRequest,
-    ListNodesResponse, ListPodsRequest, ListPodsResponse, Node, Pod,
-    fleet_service_server::FleetService,
+use sluice_proto::{
+    capture::v1::NodeCondition,
+    controller::v1::{
+        GetNodeRequest, GetNodeResponse, GetPodRequest, GetPodResponse, ListNodesRequest,
+        ListNodesResponse, ListPodsRequest, ListPodsResponse, Node, Pod, WrittenCondition,
+        fleet_service_server::FleetService,
+    },
 };
 use tonic::{Request, Response, Status, async_trait};
 
 use super::{caller, wire};
-use crate::fleet::{Fleet, NodeView, PodView};
+use crate::{
+    fleet::{Fleet, NodeView, PodView, Written},
+    writeback::{Condition, Ternary, decide},
+};
+
+/// Pods in a response, when nothing is said of it; and at most.
+const PAGE: usize = 1000;
+const LARGEST_PAGE: u32 = 5000;
 
 pub(super) struct Operators {
     fleet: Arc<Fleet>,
@@ -44,7 +54,9 @@ impl FleetService for Operators {
         caller::operator(&request)?;
         let name = &request.get_ref().name;
         let found = self.fleet.node(name).ok_or_else(|| {
-            Status::not_found(format!("node {name:?} has neither pods nor a stream here"))
+            Status::not_found(format!(
+                "node {name:?} has neither pods, nor a stream here, nor a condition"
+            ))
         })?;
         Ok(Response::new(GetNodeResponse {
             node: Some(node(found)),
@@ -56,14 +68,31 @@ impl FleetService for Operators {
         request: Request<ListPodsRequest>,
     ) -> Result<Response<ListPodsResponse>, Status> {
         caller::operator(&request)?;
-        let ListPodsRequest { node, namespace } = request.into_inner();
-        let pods = self.fleet.pods(|intent| {
+        let ListPodsRequest {
+            node,
+            namespace,
+            page_size,
+            page_token,
+        } = request.into_inner();
+        let after = match page_token.split_once('/') {
+            None if page_token.is_empty() => None,
+            None => return Err(Status::invalid_argument("page_token is not one of ours")),
+            after => after,
+        };
+        let limit = match page_size {
+            0 => PAGE,
+            asked => asked.min(LARGEST_PAGE) as usize,
+        };
+        let (pods, more) = self.fleet.pods(after, limit, |intent| {
             let on = intent.pod.node.as_deref().unwrap_or_default();
             (node.is_empty() || *node == *on)
                 && (namespace.is_empty() || *namespace == *intent.pod.namespace)
         });
+        let last = pods.last().filter(|_| more).map(|last| &last.intent.pod);
+        let next_page_token = last.map(|pod| format!("{}/{}", pod.namespace, pod.name));
         Ok(Response::new(ListPodsResponse {
             pods: pods.into_iter().map(pod).collect(),
+            next_page_token: next_page_token.unwrap_or_default(),
         }))
     }
 
@@ -105,8 +134,41 @@ fn node(view: NodeView) -> Node {
         node.stored_sequence = stream.stored;
         node.last_rejection = stream.last_rejection;
         node.condition = stream.condition;
+    } else if let Some(written) = &view.written {
+        node.condition = reported(&written.condition);
     }
+    node.written = view.written.map(written);
     node
+}
+
+// As the agent said it, as far as that can be told from what is written.
+fn reported(condition: &Condition) -> Option<NodeCondition> {
+    let capture_ready = match condition.status {
+        Ternary::True => true,
+        Ternary::False => false,
+        Ternary::Unknown => return None,
+    };
+    Some(NodeCondition {
+        capture_ready,
+        message: condition.message.clone(),
+        left: condition.reason == decide::LEFT,
+    })
+}
+
+fn written(written: Written) -> WrittenCondition {
+    let Condition {
+        status,
+        reason,
+        message,
+        last_transition,
+    } = written.condition;
+    WrittenCondition {
+        status: status.word().to_owned(),
+        reason,
+        message,
+        last_transition_time: last_transition,
+        stream: written.claim.unwrap_or_default(),
+    }
 }
 
 fn pod(view: PodView) -> Pod {
@@ -120,5 +182,6 @@ fn pod(view: PodView) -> Pod {
             .to_owned(),
         intent: Some(wire::pod(&view.intent)),
         status: view.status,
+        redirection: view.written.as_deref().unwrap_or_default().to_owned(),
     }
 }

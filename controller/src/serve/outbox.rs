@@ -15,7 +15,7 @@ use crate::{
 /// One stream's outbox.
 #[derive(Debug)]
 pub struct Outbox {
-    release_after: Duration,
+    grace: Grace,
     revision: Revision,
     pods: BTreeMap<Uid, Slot>,
     /// Pods that the agent was last told to steer.
@@ -25,6 +25,17 @@ pub struct Outbox {
     unsent_namespaces: BTreeSet<Name>,
     /// When the oldest unsent change came.
     waiting_since: Option<Instant>,
+}
+
+/// How long a pod that leaves is kept.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Grace {
+    /// From when its peers can know that it leaves.
+    pub release_after: Duration,
+    /// Peers know by what is written about the pod: it is waited for, at most
+    /// this long, that this is taken back. Absent: nothing is written, and
+    /// peers can know as soon as the agent does.
+    pub unwritten_within: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -39,7 +50,21 @@ struct Leaving {
     intent: Arc<Intent>,
     /// Absent until it has been said: the time for peers to learn of it
     /// begins then, however slow the agent reads.
-    until: Option<Instant>,
+    said: Option<Instant>,
+    /// When what was written about the pod had been taken back.
+    unwritten: Option<Instant>,
+}
+
+impl Leaving {
+    fn until(&self, grace: Grace) -> Option<Instant> {
+        let said = self.said?;
+        let known = match (grace.unwritten_within, self.unwritten) {
+            (None, _) => said,
+            (Some(_), Some(unwritten)) => said.max(unwritten),
+            (Some(longest), None) => said + longest,
+        };
+        Some(known + grace.release_after)
+    }
 }
 
 /// The node's whole state, as one snapshot.
@@ -70,11 +95,11 @@ impl Outbox {
         state: NodeState,
         steered: &HashSet<String>,
         revision: Revision,
-        release_after: Duration,
+        grace: Grace,
         now: Instant,
     ) -> (Self, Snapshot) {
         let mut outbox = Self {
-            release_after,
+            grace,
             revision,
             pods: BTreeMap::new(),
             told: BTreeSet::new(),
@@ -92,9 +117,8 @@ impl Outbox {
     }
 
     fn snapshot(&mut self, now: Instant) -> Snapshot {
-        let until = now + self.release_after;
         let uids: Vec<Uid> = self.pods.keys().cloned().collect();
-        let pods = uids.iter().filter_map(|uid| self.say(uid, until));
+        let pods = uids.iter().filter_map(|uid| self.say(uid, now));
         let pods = pods.collect();
         let namespaces = self.namespaces.iter();
         Snapshot {
@@ -119,7 +143,8 @@ impl Outbox {
                     let mut slot = Slot::new(wanted, steered);
                     // More news of a pod that leaves does not begin it anew.
                     if let (Some(leaving), Some(before)) = (&mut slot.leaving, before) {
-                        leaving.until = before.until;
+                        leaving.said = before.said;
+                        leaving.unwritten = before.unwritten;
                     }
                     self.pods.insert(Arc::clone(&uid), slot);
                 }
@@ -148,13 +173,28 @@ impl Outbox {
     /// When the next pod has been releasing for long enough.
     pub fn next_release(&self) -> Option<Instant> {
         let leaving = self.pods.values().filter_map(|slot| slot.leaving.as_ref());
-        leaving.filter_map(|leaving| leaving.until).min()
+        leaving
+            .filter_map(|leaving| leaving.until(self.grace))
+            .min()
+    }
+
+    /// Nothing is written any more that calls the pod captured. True when that
+    /// was waited for.
+    pub fn unwritten(&mut self, uid: &str, now: Instant) -> bool {
+        let slot = self.pods.get_mut(uid);
+        let Some(leaving) = slot.and_then(|slot| slot.leaving.as_mut()) else {
+            return false;
+        };
+        let news = leaving.unwritten.is_none();
+        leaving.unwritten.get_or_insert(now);
+        news
     }
 
     /// Lets go of the pods that have been releasing for long enough.
     pub fn release(&mut self, now: Instant) {
         for (uid, slot) in &mut self.pods {
-            let until = slot.leaving.as_ref().and_then(|leaving| leaving.until);
+            let leaving = slot.leaving.as_ref();
+            let until = leaving.and_then(|leaving| leaving.until(self.grace));
             // One whose news has not gone out yet says so first.
             if until.is_some_and(|until| until <= now) {
                 slot.leaving = None;
@@ -174,7 +214,6 @@ impl Outbox {
         if self.unsent() == 0 {
             return None;
         }
-        let until = now + self.release_after;
         let mut delta = Delta {
             revision: self.revision.clone(),
             since: self.waiting_since.take(),
@@ -184,7 +223,7 @@ impl Outbox {
             let Some(uid) = self.unsent_pods.pop_first() else {
                 break;
             };
-            match self.say(&uid, until) {
+            match self.say(&uid, now) {
                 Some(intent) => delta.pods.push(intent),
                 None => delta.removed_pods.push(uid),
             }
@@ -204,9 +243,17 @@ impl Outbox {
         Some(delta)
     }
 
+    /// A delta without content.
+    pub fn nothing(&self) -> Delta {
+        Delta {
+            revision: self.revision.clone(),
+            ..Delta::default()
+        }
+    }
+
     // What is said of a pod, now that it is said.
-    fn say(&mut self, uid: &Uid, until: Instant) -> Option<Arc<Intent>> {
-        let said = self.pods.get_mut(uid).map(|slot| slot.say(until));
+    fn say(&mut self, uid: &Uid, now: Instant) -> Option<Arc<Intent>> {
+        let said = self.pods.get_mut(uid).map(|slot| slot.say(now));
         if said.as_ref().is_some_and(|said| said.wanted.is_steered()) {
             self.told.insert(Arc::clone(uid));
         } else {
@@ -225,7 +272,8 @@ impl Slot {
     fn new(wanted: Arc<Intent>, steered: bool) -> Self {
         let leaving = (steered && leaves(&wanted)).then(|| Leaving {
             intent: Arc::new(wanted.with_wanted(Wanted::Releasing)),
-            until: None,
+            said: None,
+            unwritten: None,
         });
         Self { wanted, leaving }
     }
@@ -237,9 +285,9 @@ impl Slot {
         }
     }
 
-    fn say(&mut self, until: Instant) -> Arc<Intent> {
+    fn say(&mut self, now: Instant) -> Arc<Intent> {
         if let Some(leaving) = &mut self.leaving {
-            leaving.until.get_or_insert(until);
+            leaving.said.get_or_insert(now);
         }
         Arc::clone(self.said())
     }

@@ -20,9 +20,18 @@ const MAX_PODS: usize = 10_000;
 pub struct Reports {
     pods: HashMap<String, PodStatus>,
     pub condition: Option<NodeCondition>,
+    /// True once the agent has said everything that it has to say.
+    pub complete: bool,
     pub sent: u64,
     pub stored: u64,
     pub last_rejection: Option<Rejection>,
+}
+
+/// What a report changed.
+#[derive(Debug, Default, Eq, PartialEq)]
+pub struct News {
+    pub pods: Vec<String>,
+    pub node: bool,
 }
 
 /// Whose a pod is.
@@ -59,7 +68,7 @@ impl Reports {
         &mut self,
         report: StatusReport,
         owner: impl Fn(&str) -> Owner,
-    ) -> Result<(), Status> {
+    ) -> Result<News, Status> {
         if report.pods.len() > MAX_PODS {
             return Err(Status::invalid_argument(format!(
                 "a report of {} pods; send at most {MAX_PODS} at a time",
@@ -80,29 +89,42 @@ impl Reports {
                 }
             }
         }
+        let mut news = News::default();
         if report.full {
             let kept: HashSet<&str> = mine.iter().map(|status| status.uid.as_str()).collect();
             let gone = self.pods.keys().filter(|uid| !kept.contains(uid.as_str()));
             for uid in gone.cloned().collect::<Vec<_>>() {
                 self.forget(&uid);
+                news.pods.push(uid);
             }
+            news.node = !self.complete;
+            self.complete = true;
         }
         for status in mine {
-            self.put(status);
+            let uid = status.uid.clone();
+            if self.put(status) {
+                news.pods.push(uid);
+            }
         }
         if let Some(mut condition) = report.node {
             condition.message = shortened(condition.message, MAX_TEXT);
+            news.node |= self.condition.as_ref() != Some(&condition);
             self.condition = Some(condition);
         }
-        Ok(())
+        Ok(news)
     }
 
-    fn put(&mut self, mut status: PodStatus) {
+    // True when that is news.
+    fn put(&mut self, mut status: PodStatus) -> bool {
         status.message = shortened(status.message, MAX_TEXT);
         status.intent_hash = shortened(status.intent_hash, 64);
+        if self.pods.get(&status.uid) == Some(&status) {
+            return false;
+        }
         self.forget(&status.uid);
         recorded::reported_pods(word(status.state()), 1);
         self.pods.insert(status.uid.clone(), status);
+        true
     }
 
     /// The pod is gone.
@@ -110,6 +132,11 @@ impl Reports {
         if let Some(status) = self.pods.remove(uid) {
             recorded::reported_pods(word(status.state()), -1);
         }
+    }
+
+    /// What was reported of the pod, about this intent or another.
+    pub fn last(&self, uid: &str) -> Option<&PodStatus> {
+        self.pods.get(uid)
     }
 
     /// What was reported of the pod, if it was about this intent.

@@ -11,8 +11,9 @@ use std::{
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use sluice_mtls::Stranger;
 use sluice_proto::capture::v1::{
-    SnapshotPart, SourceRevision, StreamCaptureStateRequest, StreamCaptureStateResponse,
-    stream_capture_state_request::Message, stream_capture_state_response::Batch,
+    NodeIntent, SnapshotPart, SourceRevision, StreamCaptureStateRequest,
+    StreamCaptureStateResponse, stream_capture_state_request::Message,
+    stream_capture_state_response::Batch,
 };
 use tokio::{
     sync::mpsc,
@@ -22,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, Streaming};
 use tracing::{debug, info, warn};
 
-use super::{caller::Good, capture::not_now, expiry, reports::Owner, wire};
+use super::{caller::Good, capture::not_now, expiry, intake::Intake, wire};
 use crate::{
     fleet::{Fleet, NotNow, Stream, touch},
     model::Name,
@@ -44,6 +45,7 @@ pub(super) struct Session {
     /// Parts of the snapshot that have not been sent.
     snapshot: VecDeque<SnapshotPart>,
     snapshot_revision: SourceRevision,
+    intake: Intake,
 }
 
 impl Session {
@@ -63,6 +65,7 @@ impl Session {
             sequence: 0,
             snapshot: VecDeque::new(),
             snapshot_revision: SourceRevision::default(),
+            intake: Intake::new(Instant::now()),
         }
     }
 
@@ -127,7 +130,10 @@ impl Session {
                 () = wait_until(leave), if leave.is_some() => {
                     return Err(not_now(&NotNow::OutOfTouch));
                 }
-                message = self.inbound.message() => match message {
+                () = wait_until(self.intake.closed_until()), if self.intake.closed_until().is_some() => {
+                    self.intake.open(Instant::now());
+                }
+                message = self.inbound.message(), if self.intake.closed_until().is_none() => match message {
                     Ok(Some(message)) => self.take(message, stream)?,
                     Ok(None) => return Ok(()),
                     Err(status) => return hello::broken(status),
@@ -149,7 +155,11 @@ impl Session {
             let revision = self.snapshot_revision.clone();
             (revision, Batch::Snapshot(part), "snapshot")
         } else {
-            let delta = stream.next(wire::PART)?;
+            let delta = match stream.next(wire::PART) {
+                Some(delta) => delta,
+                None if stream.has_news() => stream.nothing_else(),
+                None => return None,
+            };
             if let Some(since) = delta.since {
                 recorded::send_delay(since.elapsed());
             }
@@ -159,6 +169,8 @@ impl Session {
                 "delta",
             )
         };
+        // Part of a state that is not whole yet, it would not count.
+        let whole = self.snapshot.is_empty();
         recorded::sent(kind);
         self.sequence += 1;
         stream.reports().sent = self.sequence;
@@ -167,11 +179,14 @@ impl Session {
             sequence: self.sequence,
             revision: Some(revision),
             batch: Some(batch),
-            node: None,
+            node: whole
+                .then(|| stream.take_leave())
+                .flatten()
+                .map(|leave| NodeIntent { leave }),
         })
     }
 
-    fn take(&self, request: StreamCaptureStateRequest, stream: &Stream) -> Result<(), Status> {
+    fn take(&mut self, request: StreamCaptureStateRequest, stream: &Stream) -> Result<(), Status> {
         match request.message {
             Some(Message::Stored(stored)) => {
                 if let Some(rejection) = &stored.rejection {
@@ -185,13 +200,10 @@ impl Session {
                 }
                 stream.reports().stored(stored)
             }
-            Some(Message::Status(report)) => self.fleet.with_owners(|node_of| {
-                let mut reports = stream.reports();
-                reports.status(report, |uid| {
-                    let node = node_of(uid);
-                    Owner::of(node.as_ref().map(Option::as_ref), &self.node)
-                })
-            }),
+            Some(Message::Status(report)) => {
+                self.intake.report(report.pods.len(), Instant::now());
+                self.fleet.report(&self.node, stream, report)
+            }
             Some(Message::Hello(_)) => Err(Status::invalid_argument(
                 "Hello is the first message of a stream, and only the first",
             )),

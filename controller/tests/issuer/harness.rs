@@ -276,6 +276,7 @@ fn fleet() -> Arc<Fleet> {
             labels: [].into(),
         },
         excluded_namespaces: [].into(),
+        enablement: select::Selectors::default(),
     };
     let fleet = Arc::new(Fleet::new(rules, Duration::from_secs(1)));
     fleet.apply(Batch {

@@ -24,7 +24,6 @@ fn fact(settings: &Settings, which: Which, in_proxy: bool) -> LinkFact {
         up: true,
         mtu: 1500,
         master: None,
-        peer_netns: None,
     }
 }
 

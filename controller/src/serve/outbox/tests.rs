@@ -6,13 +6,17 @@ use std::{
 
 use proptest::prelude::*;
 
-use super::{Delta, Outbox, Snapshot};
+use super::{Delta, Grace, Outbox, Snapshot};
 use crate::{
     index::{NodeChange, NodeState},
     model::{Intent, Pod, Revision, Wanted},
 };
 
 const AFTER: Duration = Duration::from_secs(3);
+const GRACE: Grace = Grace {
+    release_after: AFTER,
+    unwritten_within: None,
+};
 
 fn intent(uid: &str, wanted: Wanted) -> Arc<Intent> {
     let pod = Pod {
@@ -28,6 +32,7 @@ fn intent(uid: &str, wanted: Wanted) -> Arc<Intent> {
         addresses: [].into(),
         host_ports: [].into(),
         static_uid: None,
+        revision: 0,
     };
     Arc::new(Intent::new(Arc::new(pod), wanted, None))
 }
@@ -55,7 +60,7 @@ fn change(pods: &[(&str, Option<Wanted>)]) -> NodeChange {
 
 fn begin(pods: &[(&str, Wanted)], steered: &[&str], now: Instant) -> (Outbox, Snapshot) {
     let steered: HashSet<String> = steered.iter().map(|uid| (*uid).to_owned()).collect();
-    Outbox::begin(state(pods), &steered, Revision::default(), AFTER, now)
+    Outbox::begin(state(pods), &steered, Revision::default(), GRACE, now)
 }
 
 fn words(pods: &[Arc<Intent>]) -> Vec<String> {
@@ -92,6 +97,34 @@ fn leaving_takes_its_time() {
     outbox.release(told + AFTER);
     assert_eq!(next(&mut outbox, told), ["1 nothing"]);
     assert_eq!(outbox.next_release(), None);
+}
+
+#[test]
+fn what_is_written_goes_before_the_rules_do() {
+    let start = Instant::now();
+    let seconds = |n| start + Duration::from_secs(n);
+    let grace = Grace {
+        unwritten_within: Some(Duration::from_secs(10)),
+        ..GRACE
+    };
+    let pods = state(&[("1", Wanted::Captured), ("2", Wanted::Captured)]);
+    let (mut outbox, _) = Outbox::begin(pods, &[].into(), Revision::default(), grace, start);
+    let leave = [("1", Some(Wanted::Nothing)), ("2", Some(Wanted::Nothing))];
+    apply(&mut outbox, &leave, start);
+    assert_eq!(next(&mut outbox, start), ["1 releasing", "2 releasing"]);
+    // Nothing was taken back yet: only the longest wait counts.
+    assert_eq!(outbox.next_release(), Some(seconds(10) + AFTER));
+    assert!(outbox.unwritten("1", seconds(2)));
+    assert!(!outbox.unwritten("1", seconds(3)), "known already");
+    assert!(!outbox.unwritten("3", seconds(3)), "not a pod");
+    // More news of it changes neither.
+    apply(&mut outbox, &[("1", Some(Wanted::Unsupported))], seconds(3));
+    assert_eq!(outbox.next_release(), Some(seconds(2) + AFTER));
+    outbox.release(seconds(2) + AFTER);
+    let said = next(&mut outbox, seconds(2) + AFTER);
+    assert_eq!(said, ["1 unsupported"]);
+    outbox.release(seconds(10) + AFTER);
+    assert_eq!(next(&mut outbox, seconds(10) + AFTER), ["2 nothing"]);
 }
 
 #[test]

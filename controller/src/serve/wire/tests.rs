@@ -28,6 +28,7 @@ fn largest() -> Pod {
         addresses: addresses.collect(),
         host_ports: (65000..65256).collect::<BTreeSet<u16>>(),
         static_uid: Some("s".repeat(128).into()),
+        revision: 0,
     }
 }
 

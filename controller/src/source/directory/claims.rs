@@ -247,6 +247,7 @@ mod tests {
             addresses: [].into(),
             host_ports: [].into(),
             static_uid: None,
+            revision: 0,
         };
         Object {
             line: 1,

@@ -183,6 +183,7 @@ impl Kind for Pods {
             addresses: addresses(status, host_network, &mut left_out),
             host_ports: host_ports(spec, &mut left_out),
             static_uid: note(static_uid, &mut left_out).flatten(),
+            revision: version,
         };
         Ok(Object {
             key: uid,

@@ -49,6 +49,7 @@ impl Converter {
         Ok(Pod {
             uid: uid(&metadata, &namespace, &name.value)?,
             static_uid: static_uid.map_err(|reason| wrong(line, reason))?,
+            revision: 0,
             namespace,
             name: name.value.into(),
             node,
