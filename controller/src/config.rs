@@ -40,6 +40,9 @@ pub enum Command {
     /// put there; wait until all have, then take away what is written in the
     /// API server.
     Uninstall(UninstallArgs),
+    /// Read an IstioOperator document from standard input, and print it as
+    /// values for Sluice's chart.
+    Values,
 }
 
 /// Flags of `run`.

@@ -17,6 +17,7 @@ pub mod config;
 pub mod fleet;
 pub mod index;
 pub mod issuer;
+pub mod istio_operator;
 pub mod model;
 pub mod ops;
 pub mod run;

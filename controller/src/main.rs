@@ -1,13 +1,16 @@
 //! `sluice-controller`.
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Read as _},
+    process::ExitCode,
+};
 
 use anyhow::Context as _;
 use clap::Parser as _;
 use sluice_controller::{
     config::{Cli, Command, Config, OperatorArgs},
     issuer::operator::{self, Wish},
-    run,
+    istio_operator, run,
     source::kubernetes,
     uninstall,
 };
@@ -29,6 +32,7 @@ async fn main() -> ExitCode {
             sluice_ops::logging::init(false);
             uninstall::run(args).await.map_err(Into::into)
         }
+        Command::Values => values(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -37,6 +41,18 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Standard input as values for the chart, on standard output.
+fn values() -> anyhow::Result<()> {
+    let mut text = String::new();
+    // One byte more than is read says that there is more.
+    let most = u64::try_from(istio_operator::MAX_BYTES)? + 1;
+    let mut input = io::stdin().take(most);
+    let read = input.read_to_string(&mut text);
+    read.context("cannot read an IstioOperator document from standard input")?;
+    print!("{}", istio_operator::convert(&text)?.to_yaml());
+    Ok(())
 }
 
 async fn start(config: Config) -> anyhow::Result<()> {
