@@ -133,7 +133,7 @@ impl Walk {
         match value.as_str() {
             Some("iptables") => self.set("cni.ambient.redirectMode", value),
             Some("ebpf") => {
-                self.refuse(path, "ebpf: this mode is not built yet; set it to iptables")
+                self.refuse(path, "ebpf: this mode is not built yet; set it to iptables");
             }
             _ => self.refuse(path, "there is no such mode; set it to iptables"),
         }
