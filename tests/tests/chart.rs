@@ -1,4 +1,8 @@
 //! The chart, as Helm renders it: no cluster is needed.
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests, which clippy does not take for tests"
+)]
 
 use std::{
     collections::BTreeMap,
