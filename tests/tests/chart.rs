@@ -188,77 +188,80 @@ fn platforms_have_what_else_they_need() {
     );
 }
 
+/// (values, name in the refusal, what to do)
+const REFUSED: &[(&str, &str, &str)] = &[
+    (
+        "cni: {ambient: {redirectMode: ebpf}}",
+        "cni.ambient.redirectMode=ebpf",
+        "set it to iptables",
+    ),
+    (
+        "cni: {ambient: {redirectMode: inpod}}",
+        "cni.ambient.redirectMode=inpod",
+        "set it to iptables",
+    ),
+    (
+        "cni: {ambient: {redirectMode: x}}",
+        "cni.ambient.redirectMode=x",
+        "set it to iptables",
+    ),
+    (
+        "ambient: {enabled: false}",
+        "cni.ambient.enabled=false",
+        "leave it out",
+    ),
+    (
+        "ambient: {dnsCapture: true}",
+        "cni.ambient.dnsCapture=true",
+        "set it to false",
+    ),
+    (
+        "ambient: {ipv6: false}",
+        "cni.ambient.ipv6=false",
+        "leave it out",
+    ),
+    (
+        "ambient: {reconcileIptablesOnStartup: false}",
+        "cni.ambient.reconcileIptablesOnStartup=false",
+        "leave it out",
+    ),
+    (
+        "ambient: {shareHostNetworkNamespace: false}",
+        "cni.ambient.shareHostNetworkNamespace=false",
+        "leave it out",
+    ),
+    (
+        "cni: {repair: {enabled: true}}",
+        "cni.repair.enabled=true",
+        "set it to false",
+    ),
+    ("cni: {chained: false}", "cni.chained=false", "leave it out"),
+    ("provider: multus", "cni.provider=multus", "leave it out"),
+    (
+        "cni: {cniConfFileName: 10-x.conflist}",
+        "cni.cniConfFileName=10-x.conflist",
+        "leave it out",
+    ),
+    (
+        "istioOwnedCNIConfig: false",
+        "cni.istioOwnedCNIConfig=false",
+        "leave it out",
+    ),
+    (
+        "cni: {psp_cluster_role: x}",
+        "cni.psp_cluster_role=x",
+        "pod-security.kubernetes.io/enforce",
+    ),
+    (
+        "{global: {platform: openshift}, cni: {cniConfDir: /etc/cni/multus/net.d}}",
+        "cni.cniConfDir=/etc/cni/multus/net.d",
+        "leave it out",
+    ),
+];
+
 #[test]
 fn what_cannot_mean_the_same_is_refused_by_name_with_the_remedy() {
-    for (values, name, remedy) in [
-        (
-            "cni: {ambient: {redirectMode: ebpf}}",
-            "cni.ambient.redirectMode=ebpf",
-            "set it to iptables",
-        ),
-        (
-            "cni: {ambient: {redirectMode: inpod}}",
-            "cni.ambient.redirectMode=inpod",
-            "set it to iptables",
-        ),
-        (
-            "cni: {ambient: {redirectMode: x}}",
-            "cni.ambient.redirectMode=x",
-            "set it to iptables",
-        ),
-        (
-            "ambient: {enabled: false}",
-            "cni.ambient.enabled=false",
-            "leave it out",
-        ),
-        (
-            "ambient: {dnsCapture: true}",
-            "cni.ambient.dnsCapture=true",
-            "set it to false",
-        ),
-        (
-            "ambient: {ipv6: false}",
-            "cni.ambient.ipv6=false",
-            "leave it out",
-        ),
-        (
-            "ambient: {reconcileIptablesOnStartup: false}",
-            "cni.ambient.reconcileIptablesOnStartup=false",
-            "leave it out",
-        ),
-        (
-            "ambient: {shareHostNetworkNamespace: false}",
-            "cni.ambient.shareHostNetworkNamespace=false",
-            "leave it out",
-        ),
-        (
-            "cni: {repair: {enabled: true}}",
-            "cni.repair.enabled=true",
-            "set it to false",
-        ),
-        ("cni: {chained: false}", "cni.chained=false", "leave it out"),
-        ("provider: multus", "cni.provider=multus", "leave it out"),
-        (
-            "cni: {cniConfFileName: 10-x.conflist}",
-            "cni.cniConfFileName=10-x.conflist",
-            "leave it out",
-        ),
-        (
-            "istioOwnedCNIConfig: false",
-            "cni.istioOwnedCNIConfig=false",
-            "leave it out",
-        ),
-        (
-            "cni: {psp_cluster_role: x}",
-            "cni.psp_cluster_role=x",
-            "pod-security.kubernetes.io/enforce",
-        ),
-        (
-            "{global: {platform: openshift}, cni: {cniConfDir: /etc/cni/multus/net.d}}",
-            "cni.cniConfDir=/etc/cni/multus/net.d",
-            "leave it out",
-        ),
-    ] {
+    for (values, name, remedy) in REFUSED {
         let error = template(values).unwrap_err();
         assert!(
             error.contains(name) && error.contains(remedy),
