@@ -1,4 +1,4 @@
-//! The `kubernetes` source against a real API server:
+//! The `kubernetes` source and the issuer against a real API server:
 //! `cargo test -p sluice-tests --test apiserver`.
 
 #![expect(
@@ -17,5 +17,7 @@ mod objects;
 mod faults;
 #[path = "apiserver/follows.rs"]
 mod follows;
+#[path = "apiserver/identity.rs"]
+mod identity;
 #[path = "apiserver/outages.rs"]
 mod outages;
