@@ -76,7 +76,7 @@ impl<T> std::fmt::Debug for Unprinted<T> {
 impl WriteBack {
     /// Writes nothing yet.
     pub fn new(client: Client, settings: Settings) -> Self {
-        let instance = instance(&env::var("HOSTNAME").unwrap_or_default());
+        let instance = instance(&host_name());
         let api = KubeApi::new(client.clone(), &settings.startup_taint, &instance);
         Self {
             api: Arc::new(api),
@@ -127,6 +127,11 @@ impl WriteBack {
         ));
         tokio::spawn(Writer::new(api, fleet, board, replicas, limits).run(stop.clone()));
     }
+}
+
+fn host_name() -> String {
+    let name = env::var("SLUICE_POD_NAME").or_else(|_| env::var("HOSTNAME"));
+    name.unwrap_or_default()
 }
 
 // A name that no other run of any replica has: it is also that of a Lease.

@@ -21,3 +21,11 @@ mod follows;
 mod identity;
 #[path = "apiserver/outages.rs"]
 mod outages;
+#[path = "apiserver/policy.rs"]
+mod policy;
+#[path = "apiserver/replica.rs"]
+mod replica;
+#[path = "apiserver/uninstall.rs"]
+mod uninstall;
+#[path = "apiserver/writeback.rs"]
+mod writeback;
