@@ -262,3 +262,34 @@ async fn health_and_reflection_need_no_files() {
     }
     assert!(!names.contains(&"sluice.agent.v1.NodeService"), "{names:?}");
 }
+
+#[tokio::test]
+async fn pods_come_in_pages() {
+    let controller = Controller::start().await;
+    let uids: Vec<String> = (0..25).map(|n| format!("{n:02}")).collect();
+    controller.tell(uids.iter().map(|uid| put(uid, "a")).collect());
+    let mut operator = controller.operator();
+    let (mut names, mut sizes, mut token) = (Vec::new(), Vec::new(), String::new());
+    loop {
+        let request = ListPodsRequest {
+            page_size: 10,
+            page_token: token,
+            ..ListPodsRequest::default()
+        };
+        let page = operator.list_pods(request).await.unwrap().into_inner();
+        sizes.push(page.pods.len());
+        names.extend(page.pods.into_iter().map(|pod| pod.intent.unwrap().uid));
+        token = page.next_page_token;
+        if token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(sizes, [10, 10, 5]);
+    assert_eq!(names, uids);
+    let odd = ListPodsRequest {
+        page_token: "odd".into(),
+        ..ListPodsRequest::default()
+    };
+    let refused = operator.list_pods(odd).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+}

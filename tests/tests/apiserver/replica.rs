@@ -9,7 +9,8 @@ use futures_util::StreamExt as _;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use kube::{
     Api, Client, ResourceExt as _,
-    api::{Patch, PatchParams, PostParams, WatchEvent, WatchParams},
+    api::{Patch, PatchParams, PostParams},
+    runtime::watcher::{self, Event, watcher},
 };
 use serde_json::{Value, json};
 use sluice_controller::{
@@ -274,28 +275,33 @@ pub(crate) struct History {
 impl History {
     pub(crate) async fn follow(world: &World, pod: &str) -> Self {
         let history = Self::default();
-        let name = WatchParams::default().fields(&format!("metadata.name={pod}"));
-        let pods = world.pods().watch(&name, "0").await.unwrap().boxed();
-        let nodes = world.nodes().watch(&WatchParams::default(), "0").await;
-        let (mut pods, mut nodes) = (pods, nodes.unwrap().boxed());
+        let name = watcher::Config::default().fields(&format!("metadata.name={pod}"));
+        let mut pods = watcher(world.pods(), name).boxed();
+        let mut nodes = watcher(world.nodes(), watcher::Config::default()).boxed();
         let annotations = Arc::clone(&history.annotations);
         tokio::spawn(async move {
-            while let Some(event) = pods.next().await {
-                let event = event.expect("the pod's history goes on");
-                if let WatchEvent::Added(pod) | WatchEvent::Modified(pod) = event {
+            // Ends with the API server.
+            while let Some(Ok(event)) = pods.next().await {
+                if let Event::InitApply(pod) | Event::Apply(pod) = event {
                     note(&annotations, annotation(&pod));
                 }
             }
         });
         let conditions = Arc::clone(&history.conditions);
         tokio::spawn(async move {
-            while let Some(event) = nodes.next().await {
-                let event = event.expect("the node's history goes on");
-                if let WatchEvent::Added(node) | WatchEvent::Modified(node) = event {
+            // Ends with the API server.
+            while let Some(Ok(event)) = nodes.next().await {
+                if let Event::InitApply(node) | Event::Apply(node) = event {
                     note(&conditions, condition(&node));
                 }
             }
         });
+        until("followed", async || {
+            let begun = !history.annotations.lock().unwrap().is_empty();
+            let both = begun && !history.conditions.lock().unwrap().is_empty();
+            both.then_some(())
+        })
+        .await;
         history
     }
 }
