@@ -7,7 +7,7 @@ export SLUICE_TOOLS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sluice/tools
 shim_target := x86_64-unknown-linux-gnu
 export SLUICE_CNI ?= $(CURDIR)/target/$(shim_target)/shim/sluice-cni
 
-.PHONY: help build shim images manifests demo cluster cluster-down test bench lint fmt
+.PHONY: help build shim images manifests demo cluster cluster-down test bench lint proto-released fmt
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -60,7 +60,12 @@ lint: ## fmt, clippy, rustdoc, buf, cargo-deny
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
 	$(SLUICE_TOOLS)/buf lint proto
+	$(SLUICE_TOOLS)/buf breaking proto --against proto/released.binpb
 	$(SLUICE_TOOLS)/cargo-deny --offline check bans licenses sources
+
+proto-released: ## what later protocols must stay compatible with; renewed with a release
+	@scripts/setup lint
+	$(SLUICE_TOOLS)/buf build proto --exclude-source-info -o proto/released.binpb
 
 fmt: ## format everything
 	cargo fmt --all
