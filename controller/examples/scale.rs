@@ -74,7 +74,7 @@ fn pod(n: usize, nodes: usize, names: &mut Interner) -> Pod {
         addresses: [std::net::Ipv4Addr::from_bits(0x0a00_0000 + n as u32).into()].into(),
         host_ports: [].into(),
         static_uid: None,
-        revision: 0,
+        version: 0.into(),
     }
 }
 

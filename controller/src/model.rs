@@ -3,6 +3,7 @@
 
 mod intent;
 mod intern;
+mod version;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,6 +13,7 @@ use std::{
 
 pub use intent::{Intent, IntentHash, Wanted};
 pub use intern::Interner;
+pub use version::{Version, Versioned};
 
 /// metadata.uid of a pod.
 pub type Uid = Arc<str>;
@@ -38,9 +40,9 @@ pub struct Pod {
     pub host_ports: BTreeSet<u16>,
     /// Config hash of a static pod, which the runtime knows as its uid.
     pub static_uid: Option<Uid>,
-    /// resourceVersion of the object; 0 where the source has none. Nothing is
-    /// decided by it: it keeps a write from going over somebody else's.
-    pub revision: u64,
+    /// Of the object, newest seen. Nothing is decided by it: it keeps a write
+    /// from going over somebody else's.
+    pub version: Version,
 }
 
 /// A namespace, trimmed likewise.

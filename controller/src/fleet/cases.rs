@@ -60,7 +60,7 @@ impl Fleet {
             token: stream.token.clone(),
             wanted: said.wanted,
             written: annotation.map(ToString::to_string),
-            followed: state.reached.pods.max(intent.pod.revision),
+            followed: state.reached.pods.max(intent.pod.version.get()),
             pod: Arc::clone(&intent.pod),
             reported,
             uninstall: state.uninstall,

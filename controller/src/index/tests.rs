@@ -22,7 +22,7 @@ fn pod(uid: &str, namespace: &str, name: &str, node: Option<&str>) -> Pod {
         addresses: [].into(),
         host_ports: [].into(),
         static_uid: None,
-        revision: 0,
+        version: 0.into(),
     }
 }
 

@@ -144,7 +144,7 @@ mod tests {
             addresses: ["10.0.0.1".parse().unwrap()].into(),
             host_ports: [80].into(),
             static_uid: None,
-            revision: 0,
+            version: 0.into(),
         }
     }
 

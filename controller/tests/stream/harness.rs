@@ -270,7 +270,7 @@ pub(crate) fn pod(uid: &str, node: &str) -> Pod {
         addresses: [].into(),
         host_ports: [].into(),
         static_uid: None,
-        revision: 0,
+        version: 0.into(),
     }
 }
 

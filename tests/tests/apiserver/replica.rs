@@ -265,11 +265,14 @@ pub(crate) fn ready() -> NodeCondition {
     }
 }
 
+/// Status and reason.
+type Condition = Option<(String, String)>;
+
 /// Every value that the pod's annotation and the node's condition ever had.
 #[derive(Clone, Default)]
 pub(crate) struct History {
     pub(crate) annotations: Arc<Mutex<Vec<Option<String>>>>,
-    pub(crate) conditions: Arc<Mutex<Vec<Option<(String, String)>>>>,
+    pub(crate) conditions: Arc<Mutex<Vec<Condition>>>,
 }
 
 impl History {

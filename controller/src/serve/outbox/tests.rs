@@ -32,7 +32,7 @@ fn intent(uid: &str, wanted: Wanted) -> Arc<Intent> {
         addresses: [].into(),
         host_ports: [].into(),
         static_uid: None,
-        revision: 0,
+        version: 0.into(),
     };
     Arc::new(Intent::new(Arc::new(pod), wanted, None))
 }

@@ -28,7 +28,7 @@ fn largest() -> Pod {
         addresses: addresses.collect(),
         host_ports: (65000..65256).collect::<BTreeSet<u16>>(),
         static_uid: Some("s".repeat(128).into()),
-        revision: 0,
+        version: 0.into(),
     }
 }
 

@@ -247,7 +247,7 @@ mod tests {
             addresses: [].into(),
             host_ports: [].into(),
             static_uid: None,
-            revision: 0,
+            version: 0.into(),
         };
         Object {
             line: 1,

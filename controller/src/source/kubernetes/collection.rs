@@ -9,6 +9,7 @@ use std::{
 };
 
 use super::convert::Object;
+use crate::model::Versioned;
 
 /// Objects with something left out that are kept note of.
 const MAX_ODD: usize = 100;
@@ -60,7 +61,7 @@ impl<K, T> Default for Collection<K, T> {
     }
 }
 
-impl<K: Clone + Eq + Hash + Ord, T: Clone + Eq> Collection<K, T> {
+impl<K: Clone + Eq + Hash + Ord, T: Clone + Eq + Versioned> Collection<K, T> {
     /// Of what is known, the newest.
     pub(super) fn newest(&self) -> u64 {
         self.newest
@@ -144,7 +145,8 @@ impl<K: Clone + Eq + Hash + Ord, T: Clone + Eq> Collection<K, T> {
         } else if self.odd.len() < MAX_ODD || self.odd.contains_key(&key) {
             self.odd.insert(key.clone(), left_out);
         }
-        if self.known.get(&key) == Some(&body) {
+        if let Some(known) = self.known.get(&key).filter(|known| **known == body) {
+            known.seen_at(version);
             return None;
         }
         self.known.insert(key, body.clone());

@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 use super::{collection::Change, document};
 use crate::{
     index::Update,
-    model::{Name, Namespace, Pod, Relevant, Uid},
+    model::{Name, Namespace, Pod, Relevant, Uid, Versioned},
     source::object::{
         self, Keeper, MAX_ADDRESSES, MAX_HOST_PORTS, MAX_LABEL, MAX_NAME, check_name, check_uid,
     },
@@ -32,7 +32,7 @@ pub(super) trait Kind: Send + 'static {
     /// What an object is known by.
     type Key: Clone + Eq + Ord + std::hash::Hash + Send + Sync + 'static;
     /// What of it is kept.
-    type Body: Clone + Eq + Send + Sync + 'static;
+    type Body: Clone + Eq + Versioned + Send + Sync + 'static;
 
     const NAME: &'static str;
     const PATH: &'static str;
@@ -183,7 +183,7 @@ impl Kind for Pods {
             addresses: addresses(status, host_network, &mut left_out),
             host_ports: host_ports(spec, &mut left_out),
             static_uid: note(static_uid, &mut left_out).flatten(),
-            revision: version,
+            version: version.into(),
         };
         Ok(Object {
             key: uid,

@@ -81,7 +81,7 @@ impl<A: Api> Writer<A> {
         memory.seen.take_if(|seen| seen.revision <= case.followed);
         let (written, revision) = match &memory.seen {
             Some(seen) => (seen.annotation.as_deref(), seen.revision),
-            None => (case.written.as_deref(), case.pod.revision),
+            None => (case.written.as_deref(), case.pod.version.get()),
         };
         let enabled = written == Some(ANNOTATION_ENABLED);
         memory.foreign &= enabled;

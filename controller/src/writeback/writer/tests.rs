@@ -154,7 +154,7 @@ fn pod(uid: &str) -> Pod {
         addresses: [].into(),
         host_ports: [].into(),
         static_uid: None,
-        revision: 0,
+        version: 0.into(),
     }
 }
 

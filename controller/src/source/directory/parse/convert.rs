@@ -49,7 +49,7 @@ impl Converter {
         Ok(Pod {
             uid: uid(&metadata, &namespace, &name.value)?,
             static_uid: static_uid.map_err(|reason| wrong(line, reason))?,
-            revision: 0,
+            version: 0.into(),
             namespace,
             name: name.value.into(),
             node,

@@ -104,7 +104,7 @@ fn an_ordinary_pod() {
         static_uid: Some(
             "abcdef",
         ),
-        revision: 0,
+        version: 0,
     }
     "#);
 }

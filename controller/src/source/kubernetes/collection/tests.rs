@@ -1,9 +1,19 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use proptest::prelude::*;
 
 use super::{Change, Collection, Unbelievable};
-use crate::source::kubernetes::convert::Object;
+use crate::{model::Versioned, source::kubernetes::convert::Object};
+
+impl Versioned for String {
+    fn seen_at(&self, _: u64) {}
+}
 
 type Known = Collection<u8, String>;
 
@@ -178,4 +188,38 @@ proptest! {
             prop_assert!(known.newest() <= known.reached());
         }
     }
+}
+
+#[derive(Clone, Debug)]
+struct At(Arc<AtomicU64>);
+
+impl PartialEq for At {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for At {}
+
+impl Versioned for At {
+    fn seen_at(&self, version: u64) {
+        self.0.store(version, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_version_that_is_no_news_is_still_the_newest() {
+    let object = |version: u64| Object {
+        key: 1,
+        version,
+        body: At(Arc::new(version.into())),
+        left_out: Vec::new(),
+    };
+    let mut known = Collection::default();
+    let told = known.listed(vec![object(5)], 10).unwrap();
+    let [Change::Is(told)] = &told[..] else {
+        panic!("{told:?}");
+    };
+    assert_eq!(known.changed(object(17)), None);
+    assert_eq!(told.0.load(Ordering::Relaxed), 17);
 }

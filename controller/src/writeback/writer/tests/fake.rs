@@ -73,7 +73,7 @@ impl FakeApi {
     pub(super) fn put_pod(&self, mut pod: Pod) {
         let mut state = self.state();
         state.revision += 1;
-        pod.revision = state.revision;
+        pod.version = state.revision.into();
         state.pods.insert(pod.uid.to_string(), pod);
     }
 
@@ -130,7 +130,7 @@ impl State {
     fn annotate(&mut self, uid: &str, value: Option<&str>) -> SeenPod {
         self.revision += 1;
         let pod = self.pods.get_mut(uid).unwrap();
-        pod.revision = self.revision;
+        pod.version = self.revision.into();
         match value {
             Some(value) => pod.annotations.insert(REDIRECTION.into(), value.into()),
             None => pod.annotations.remove(REDIRECTION),
@@ -144,7 +144,7 @@ impl State {
             .pods
             .get(&pod.uid)
             .ok_or_else(|| ApiError::Gone { what: what() })?;
-        if revision.is_some_and(|revision| revision != found.revision) {
+        if revision.is_some_and(|revision| revision != found.version.get()) {
             return Err(ApiError::Conflict { what: what() });
         }
         Ok(seen(found))
@@ -153,7 +153,7 @@ impl State {
 
 fn seen(pod: &Pod) -> SeenPod {
     SeenPod {
-        revision: pod.revision,
+        revision: pod.version.get(),
         annotation: pod.annotations.get(REDIRECTION).map(ToString::to_string),
     }
 }
