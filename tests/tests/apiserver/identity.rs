@@ -298,13 +298,17 @@ async fn tokens_open_what_they_should_and_nothing_else() {
         "its own it may have"
     );
 
-    // A pod that is gone takes its token with it, once caches have run out.
+    goes_with_its_pod(&world, &replica, &good).await;
+}
+
+// A pod that is gone takes its token with it, once caches have run out.
+async fn goes_with_its_pod(world: &World, replica: &Replica, token: &str) {
     let pods: Api<Pod> = world.ours();
     let now = DeleteParams::default().grace_period(0);
     pods.delete("agent-a", &now).await.unwrap();
     let gone = async {
         loop {
-            match world.ask(&replica, &good, "node-a").await {
+            match world.ask(replica, token, "node-a").await {
                 Err(status) if status.code() == Code::Unauthenticated => break,
                 _ => sleep(Duration::from_secs(2)).await,
             }
