@@ -53,6 +53,11 @@ pub enum UninstallError {
     )]
     NoNodes,
     #[error(
+        "every node has left, but the condition of these comes back: {}; run this again",
+        .0.join(", ")
+    )]
+    NotCleaned(Vec<String>),
+    #[error(
         "not every node has left: {}. Pods there may still be captured. Look at their sluice-agent \
          pods and run this again; or remove nodes that are gone for good (kubectl delete node); \
          or withdraw it with --cancel",
@@ -213,6 +218,7 @@ async fn wait(
 ) -> Result<(), UninstallError> {
     let mut told = BTreeSet::new();
     loop {
+        board.take_marks();
         let nodes = survey(board, agents);
         for (name, said) in &nodes {
             if *said == Said::Left && told.insert(name.clone()) {
@@ -282,6 +288,7 @@ async fn clean_nodes(client: &Client, board: &Board, until: Instant) -> Result<(
     let nodes: Objects<Node> = Objects::all(client.clone());
     let params = PatchParams::apply(FIELD_MANAGER).force();
     loop {
+        board.take_marks();
         let ours = board.node_names().into_iter().filter(|name| {
             let node = board.node(name);
             node.is_some_and(|node| node.condition.is_some() || node.claim.is_some())
@@ -304,7 +311,7 @@ async fn clean_nodes(client: &Client, board: &Board, until: Instant) -> Result<(
         }
         // The watch says when it is seen to be gone.
         if timeout_at(until, board.marked()).await.is_err() {
-            return Err(UninstallError::NotLeft(
+            return Err(UninstallError::NotCleaned(
                 ours.iter().map(ToString::to_string).collect(),
             ));
         }

@@ -69,7 +69,8 @@ impl Board {
         }
     }
 
-    pub(super) fn take_marks(&self) -> HashSet<Key> {
+    /// What was marked, once: who is to be woken again has to take it.
+    pub(crate) fn take_marks(&self) -> HashSet<Key> {
         std::mem::take(&mut *lock(&self.marks))
     }
 
