@@ -3,7 +3,7 @@
 //! `config.json`.
 //!
 //! [`conf`] and [`survey`] decide from what is in the directory, touching
-//! nothing; [`cni`] and [`ambient`] do it; [`keeper`] does so whenever something
+//! nothing; [`cni`] and [`ambient`] do it; `keeper` does so whenever something
 //! may have changed.
 
 pub mod ambient;

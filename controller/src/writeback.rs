@@ -9,7 +9,7 @@
 //! stops, and ends its own stream, so that an agent that is really there
 //! comes back. Every later write names the object's revision it was decided by.
 //!
-//! [`decide`] says what to write, purely; [`queue`] says when; [`Api`] does it.
+//! [`decide`] says what to write, purely; `queue` says when; [`Api`] does it.
 
 pub mod api;
 mod board;

@@ -1,9 +1,9 @@
 //! Pods and namespaces of a cluster, watched.
 //!
-//! One task per collection lists it and watches on from there ([`watch`]); what
-//! it knows is a [`collection`], in which a new list is compared with what was
+//! One task per collection lists it and watches on from there (`watch`); what
+//! it knows is a `collection`, in which a new list is compared with what was
 //! known and never passes for deletions. A third asks whether the API server is
-//! still there when nothing is heard ([`probe`]). Their news are joined to
+//! still there when nothing is heard (`probe`). Their news are joined to
 //! batches here. Nothing is ever written.
 //!
 //! Of an API server that is slow, wrong or gone every failure is the same: what
