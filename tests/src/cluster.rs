@@ -31,7 +31,10 @@ pub mod node;
 pub mod options;
 pub mod pki;
 pub mod pod;
+pub mod running;
+pub mod snapshot;
 pub mod tools;
+pub mod wiretap;
 
 pub use node::Node;
 pub use options::{Family, Options, ProxyMode};

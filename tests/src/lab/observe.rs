@@ -77,6 +77,13 @@ impl Snapshot {
         self.0.get(name).map_or("", String::as_str)
     }
 
+    /// Every section's name and text.
+    pub fn sections(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0
+            .iter()
+            .map(|(name, text)| (name.as_str(), text.as_str()))
+    }
+
     /// The same without interface indexes and with packet filter tables by
     /// name, for comparing with objects that were made anew.
     pub fn without_indexes(mut self) -> Self {

@@ -17,10 +17,10 @@ pub(crate) fn resolve(text: &str) -> io::Result<SocketAddr> {
 }
 
 /// One line there and one back.
-pub(crate) fn call(to: SocketAddr, patience: Duration) -> io::Result<String> {
+pub(crate) fn call(to: SocketAddr, line: &str, patience: Duration) -> io::Result<String> {
     let mut stream = connect(to, patience)?;
     // In one piece, so that it is found in a packet.
-    stream.write_all(b"hello-plain call\n")?;
+    stream.write_all(format!("{line}\n").as_bytes())?;
     one_line(&mut BufReader::new(stream))
 }
 
@@ -60,6 +60,7 @@ pub(crate) fn udp(to: SocketAddr, patience: Duration) -> io::Result<String> {
 /// `limit` is over. How many there were.
 pub(crate) fn hold(
     to: SocketAddr,
+    line: &str,
     patience: Duration,
     limit: Option<Duration>,
 ) -> io::Result<String> {
@@ -69,9 +70,10 @@ pub(crate) fn hold(
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut number = 0_u64;
     while limit.is_none_or(|limit| start.elapsed() < limit) {
-        writeln!(stream, "hello-plain {number}")?;
+        let sent = format!("{line} {number}");
+        stream.write_all(format!("{sent}\n").as_bytes())?;
         let answer = one_line(&mut reader)?;
-        if answer != format!("hello-plain {number}") {
+        if answer != sent {
             return Err(io::Error::other(format!("sent {number}, got {answer:?}")));
         }
         println!("{number}");

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! workload serve [--port 8080] [--name NAME]      answers on TCP, HTTP and UDP
-//! workload call HOST:PORT [--http] [--udp] [--patience MS]
-//! workload hold HOST:PORT [--for SECONDS] [--patience MS]
+//! workload call HOST:PORT [--http|--udp] [--line TEXT] [--patience MS]
+//! workload hold HOST:PORT [--for SECONDS] [--line TEXT] [--patience MS]
 //! ```
 //!
 //! `serve` takes its name from the host name, which is the pod's. A TCP
@@ -12,7 +12,8 @@
 //! answered with `NAME saw PEER`; after `hold` every further line is sent back.
 //!
 //! `call` prints the answer. `hold` keeps one connection open and sends a
-//! numbered line every 100 ms. Both end with status 1 and one word first
+//! numbered line every 100 ms. What they say is `hello-plain` or the line given, so
+//! that it is found on a wire. Both end with status 1 and one word first
 //! (`refused`, `reset`, `timeout`, `closed`, `unreachable`) when it goes wrong.
 
 mod client;
@@ -21,8 +22,8 @@ mod serve;
 use std::{env, process::ExitCode, time::Duration};
 
 const USAGE: &str = "usage: workload serve [--port N] [--name NAME]
-       workload call HOST:PORT [--http] [--udp] [--patience MS]
-       workload hold HOST:PORT [--for SECONDS] [--patience MS]";
+       workload call HOST:PORT [--http|--udp] [--line TEXT] [--patience MS]
+       workload hold HOST:PORT [--for SECONDS] [--line TEXT] [--patience MS]";
 
 fn main() -> ExitCode {
     let args: Vec<String> = env::args().skip(1).collect();
@@ -46,16 +47,17 @@ fn run(args: &[String]) -> Result<(), String> {
             let to = rest.first().ok_or(USAGE)?;
             let to = client::resolve(to).map_err(|error| format!("{to}: {error}"))?;
             let patience = Duration::from_millis(number(rest, "--patience", 3000)?);
+            let line = option(rest, "--line").unwrap_or("hello-plain");
             let answer = if verb == "hold" {
                 let limit = option(rest, "--for").map(str::parse).transpose();
                 let limit = limit.map_err(|error| format!("--for: {error}\n{USAGE}"))?;
-                client::hold(to, patience, limit.map(Duration::from_secs))
+                client::hold(to, line, patience, limit.map(Duration::from_secs))
             } else if flag(rest, "--http") {
                 client::http(to, patience)
             } else if flag(rest, "--udp") {
                 client::udp(to, patience)
             } else {
-                client::call(to, patience)
+                client::call(to, line, patience)
             };
             println!("{}", answer.map_err(|error| client::describe(&error))?);
             Ok(())
