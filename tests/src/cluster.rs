@@ -32,7 +32,9 @@ pub mod options;
 pub mod pki;
 pub mod pod;
 pub mod running;
+pub mod sluice;
 pub mod snapshot;
+pub mod stand_in;
 pub mod tools;
 pub mod wiretap;
 

@@ -65,6 +65,21 @@ impl Cluster {
         }
     }
 
+    /// Waits until a `ds/NAME` or `deployment/NAME` is as wanted, with its newest
+    /// pods. Panics with what is known about them.
+    pub fn wait_rollout(&self, namespace: &str, what: &str) {
+        let timeout = format!("--timeout={}s", SETTLE.as_secs());
+        if let Err(error) =
+            self.try_kubectl(&["rollout", "status", "-n", namespace, what, &timeout])
+        {
+            let state = self.try_kubectl(&["describe", "pods", "-n", namespace]);
+            panic!(
+                "{what} is not rolled out: {error}\n{}",
+                state.unwrap_or_else(|error| error)
+            );
+        }
+    }
+
     /// A pod's addresses, the primary first.
     pub fn pod_ips(&self, namespace: &str, name: &str) -> Vec<IpAddr> {
         let pod = self.get(&["-n", namespace, "pod", name]);
