@@ -9,6 +9,7 @@
 )]
 
 mod bare;
+mod mesh;
 mod shared;
 
 use libtest_mimic::Arguments;
@@ -21,7 +22,9 @@ fn main() {
     // Scenarios of a cluster are steps on the same cluster.
     arguments.test_threads = Some(1);
     let mut scenarios = Scenarios::default();
-    scenarios.cluster("dual-iptables", &Options::default(), bare::SCENARIOS);
+    let everything = [bare::SCENARIOS, mesh::SCENARIOS].concat();
+    scenarios.cluster("dual-iptables", &Options::default(), &everything);
+    let short = [bare::SCENARIOS, mesh::SHORT].concat();
     scenarios.cluster(
         "ipv6-nftables",
         &Options {
@@ -29,7 +32,7 @@ fn main() {
             family: Family::Ipv6,
             ..Options::default()
         },
-        bare::SCENARIOS,
+        &short,
     );
     scenarios.run(&arguments);
 }

@@ -1,0 +1,43 @@
+//! Sluice in a real cluster: installed by its chart, from a label to the packet and
+//! back. Steps in the order of a user's life with it; each makes what it needs if
+//! it is run alone.
+
+mod capture;
+mod everything_down;
+mod install;
+mod late;
+mod leave;
+mod outside;
+mod probes;
+mod services;
+mod shop;
+mod uninstall;
+mod upgrade;
+
+use super::shared::Scenario;
+
+/// Everything.
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    ("before", install::before),
+    ("install", install::install),
+    ("capture", capture::capture),
+    ("late_pod", late::late_pod),
+    ("probes", probes::probes),
+    ("services", services::services),
+    ("outside", outside::outside),
+    ("agents_and_controllers_restart", upgrade::restarts),
+    ("upgrade_and_roll_back", upgrade::upgrade_and_roll_back),
+    ("everything_down", everything_down::everything_down),
+    ("leave", leave::leave),
+    ("uninstall", uninstall::uninstall),
+];
+
+/// What depends on kube-proxy and on address families.
+pub(crate) const SHORT: &[Scenario] = &[
+    ("before", install::before),
+    ("capture", capture::capture),
+    ("probes", probes::probes),
+    ("services", services::services),
+    ("leave", leave::leave),
+    ("uninstall", uninstall::uninstall),
+];
