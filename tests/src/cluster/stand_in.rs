@@ -1,14 +1,14 @@
-//! The stand-in proxy as a DaemonSet, and what a mesh's control plane would tell
-//! it: who is where, and who is captured.
+//! The stand-in proxy as a DaemonSet: it learns from the API server who is where
+//! and who is captured, as a real one would from istiod.
 
-use std::{net::IpAddr, path::Path};
+use std::{fs, path::Path};
 
 use serde_json::{Value, json};
 
 use crate::{
     lab::wait,
     stand_in::{CaFiles, ConnectionLog},
-    workloads::{Policy, Protocol, Service, Workload, Workloads},
+    workloads::{Policy, Workloads},
 };
 
 use super::{Cluster, SETTLE, tools};
@@ -18,84 +18,52 @@ pub const DAEMON_SET: &str = "ztunnel";
 /// What says that a pod is captured, and so is spoken to through its proxy.
 pub const REDIRECTION: &str = "ambient.istio.io/redirection";
 const MANIFEST: &str = "deploy/examples/stand-in-proxy.yaml";
-const MESH: &str = "stand-in-mesh";
 const CA: &str = "stand-in-ca";
-const FILE: &str = "workloads.yaml";
-/// What a proxy says when it has read its file again.
-const READ: &str = "workload file re-read";
+const POLICIES: &str = "stand-in-policies";
+const FILE: &str = "policies.yaml";
 
 impl Cluster {
-    /// Puts the proxies on all nodes and waits for them.
-    pub fn start_proxies(&self) {
+    /// Puts the proxies on all nodes, as the example says, with policies.
+    pub fn start_proxies(&self, policies: Vec<Policy>) {
         self.create_namespace(NAMESPACE, &json!({}));
         let files = CaFiles::create(self.dir()).expect("a CA of the mesh");
         let ca = json!({"ca.crt": read(&files.cert), "ca.key": read(&files.key)});
         self.apply(&object("Secret", CA, "stringData", &ca));
-        self.apply(&mesh_file(&Workloads::default().to_yaml()));
-        let manifest = tools::project().join(MANIFEST);
-        self.kubectl(&["apply", "-f", &manifest.display().to_string()]);
+        let text = Workloads {
+            policies,
+            ..Workloads::default()
+        }
+        .to_yaml();
+        self.apply(&object(
+            "ConfigMap",
+            POLICIES,
+            "data",
+            &json!({ FILE: text }),
+        ));
+        let manifest = read(&tools::project().join(MANIFEST));
+        let mut objects: Vec<Value> = serde_saphyr::from_multiple(&manifest).expect("a manifest");
+        let set = objects
+            .iter_mut()
+            .find(|object| object["kind"] == "DaemonSet");
+        with_policies(&mut set.expect("a DaemonSet")["spec"]["template"]["spec"]);
+        self.apply(&json!({"apiVersion": "v1", "kind": "List", "items": objects}));
         self.wait_proxies();
     }
 
     pub fn wait_proxies(&self) {
-        let set = format!("ds/{DAEMON_SET}");
-        self.wait_rollout(NAMESPACE, &set);
+        self.wait_rollout(NAMESPACE, &format!("ds/{DAEMON_SET}"));
     }
 
-    /// Tells the proxies of the pods and Services of a namespace, as the API server
-    /// has them now; waits until every proxy has read it.
-    pub fn publish(&self, namespace: &str, policies: &[Policy]) {
-        let text = self.mesh(namespace, policies).to_yaml();
-        let known = self.get(&["-n", NAMESPACE, "configmap", MESH]);
-        if known["data"][FILE] == *text {
-            return;
-        }
-        let pods = self.proxies();
-        let reads = |pod: &str| {
-            let log = self.kubectl(&["logs", "-n", NAMESPACE, pod]);
-            log.matches(READ).count()
-        };
-        let before: Vec<usize> = pods.iter().map(|pod| reads(pod)).collect();
-        self.apply(&mesh_file(&text));
-        for (pod, before) in pods.iter().zip(before) {
-            // kubelet looks at a pod that changes at once, and at its files then.
-            let now = format!("sluice.dev/test-nudge={}", before + 1);
-            self.kubectl(&["annotate", "--overwrite", "-n", NAMESPACE, "pod", pod, &now]);
-            let read = wait::until(SETTLE, || reads(pod) > before);
-            assert!(read, "{pod} has not read its new file:\n{text}");
-        }
-    }
-
-    /// The mesh of one namespace.
-    fn mesh(&self, namespace: &str, policies: &[Policy]) -> Workloads {
-        let items = |kind: &str| {
-            let list = self.get(&["-n", namespace, kind]);
-            list["items"].as_array().cloned().unwrap_or_default()
-        };
-        let services: Vec<(Service, Value)> =
-            items("services").iter().filter_map(service).collect();
-        let workloads = items("pods");
-        let workloads = workloads.iter().filter_map(|pod| {
-            let mine = services
-                .iter()
-                .filter(|(_, selector)| selects(selector, pod));
-            let start = workload(namespace, pod)?;
-            Some(mine.fold(start, |workload, (service, _)| workload.serving(service)))
-        });
-        Workloads {
-            workloads: workloads.collect(),
-            services: services
-                .iter()
-                .map(|(service, _)| service.clone())
-                .collect(),
-            policies: policies.to_vec(),
-        }
-    }
-
-    /// Names of the proxies' pods, in the order of the nodes.
-    pub fn proxies(&self) -> Vec<String> {
-        let nodes = self.nodes.iter();
-        nodes.map(|node| self.proxy_of(&node.name)).collect()
+    /// Takes the proxies away, and what they have outside their namespace.
+    pub fn remove_proxies(&self) {
+        let manifest = tools::project().join(MANIFEST).display().to_string();
+        self.kubectl(&[
+            "delete",
+            "--wait=false",
+            "--ignore-not-found",
+            "-f",
+            &manifest,
+        ]);
     }
 
     /// Name of the proxy's pod of a node.
@@ -133,8 +101,19 @@ impl Cluster {
     }
 }
 
-fn mesh_file(text: &str) -> Value {
-    object("ConfigMap", MESH, "data", &json!({ FILE: text }))
+/// Gives a proxy's pod the file with policies.
+fn with_policies(spec: &mut Value) {
+    let volume = json!({"name": "policies", "configMap": {"name": POLICIES}});
+    push(&mut spec["volumes"], volume);
+    let container = &mut spec["containers"][0];
+    let mount = json!({"name": "policies", "mountPath": "/etc/policies", "readOnly": true});
+    push(&mut container["volumeMounts"], mount);
+    let flag = format!("--workloads=/etc/policies/{FILE}");
+    push(&mut container["args"], json!(flag));
+}
+
+fn push(list: &mut Value, item: Value) {
+    list.as_array_mut().expect("a list").push(item);
 }
 
 fn object(kind: &str, name: &str, field: &str, content: &Value) -> Value {
@@ -147,53 +126,6 @@ fn object(kind: &str, name: &str, field: &str, content: &Value) -> Value {
 }
 
 fn read(path: &Path) -> String {
-    std::fs::read_to_string(path).expect("a file just written")
-}
-
-/// A pod with addresses of its own, spoken to as its annotation says.
-fn workload(namespace: &str, pod: &Value) -> Option<Workload> {
-    let (spec, status) = (&pod["spec"], &pod["status"]);
-    let ended = matches!(status["phase"].as_str(), Some("Succeeded" | "Failed"));
-    if spec["hostNetwork"] == true || ended {
-        return None;
-    }
-    let list = status["podIPs"].as_array()?;
-    let ips: Vec<IpAddr> = list
-        .iter()
-        .filter_map(|entry| entry["ip"].as_str()?.parse().ok())
-        .collect();
-    let (name, node) = (
-        pod["metadata"]["name"].as_str()?,
-        spec["nodeName"].as_str()?,
-    );
-    let mut workload = Workload::hbone(namespace, name, node, &ips);
-    if pod["metadata"]["annotations"][REDIRECTION] != "enabled" {
-        workload.protocol = Protocol::Tcp;
-    }
-    Some(workload)
-}
-
-/// A Service with one port, and what it selects.
-fn service(service: &Value) -> Option<(Service, Value)> {
-    let (meta, spec) = (&service["metadata"], &service["spec"]);
-    let port = |field: &str| u16::try_from(spec["ports"][0][field].as_u64()?).ok();
-    let ips: Vec<IpAddr> = spec["clusterIPs"]
-        .as_array()?
-        .iter()
-        .filter_map(|ip| ip.as_str()?.parse().ok())
-        .collect();
-    let made = Service::new(
-        meta["namespace"].as_str()?,
-        meta["name"].as_str()?,
-        &ips,
-        port("port")?,
-        port("targetPort")?,
-    );
-    Some((made, spec["selector"].clone()))
-}
-
-fn selects(selector: &Value, pod: &Value) -> bool {
-    let labels = &pod["metadata"]["labels"];
-    let wanted = selector.as_object();
-    wanted.is_some_and(|wanted| wanted.iter().all(|(key, value)| labels[key] == *value))
+    fs::read_to_string(path)
+        .unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()))
 }

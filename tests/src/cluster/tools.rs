@@ -22,6 +22,10 @@ pub fn kubernetes(name: &str) -> PathBuf {
     directory().join("kubernetes").join(name)
 }
 
+pub fn grpcurl() -> PathBuf {
+    directory().join("grpcurl")
+}
+
 /// The project's own folder.
 pub fn project() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

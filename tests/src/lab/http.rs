@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Read as _, Write as _},
-    net::TcpStream,
+    net::{SocketAddr, TcpStream},
     time::Duration,
 };
 
@@ -20,5 +20,22 @@ pub fn get(netns: &Netns, port: u16, path: &str) -> io::Result<String> {
         let mut text = String::new();
         stream.read_to_string(&mut text)?;
         Ok(text)
+    })
+}
+
+/// The body of what is at an address. An error when it is not a 200.
+pub fn body(netns: &Netns, at: SocketAddr, path: &str) -> io::Result<String> {
+    netns.enter(|| {
+        let mut stream = TcpStream::connect_timeout(&at, LIMIT)?;
+        stream.set_read_timeout(Some(LIMIT))?;
+        // In one piece, which a later version's answer need not be.
+        stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {at}\r\n\r\n").as_bytes())?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+        if head.split(' ').nth(1) == Some("200") {
+            return Ok(body.to_owned());
+        }
+        Err(io::Error::other(text))
     })
 }

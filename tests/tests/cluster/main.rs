@@ -5,6 +5,7 @@
 
 #![expect(
     clippy::expect_used,
+    clippy::panic,
     reason = "scenarios fail where they stand; their harness is not the compiler's"
 )]
 

@@ -8,7 +8,9 @@ mod install;
 mod late;
 mod leave;
 mod outside;
+mod people;
 mod probes;
+mod prometheus;
 mod services;
 mod shop;
 mod uninstall;
@@ -28,6 +30,9 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ("agents_and_controllers_restart", upgrade::restarts),
     ("upgrade_and_roll_back", upgrade::upgrade_and_roll_back),
     ("everything_down", everything_down::everything_down),
+    ("for_people", people::for_people),
+    ("grpcurl", people::grpcurl),
+    ("prometheus", prometheus::prometheus),
     ("leave", leave::leave),
     ("uninstall", uninstall::uninstall),
 ];

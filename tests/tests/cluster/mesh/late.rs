@@ -29,7 +29,6 @@ pub(super) fn late_pod(cluster: &mut Cluster) {
         .remove("args");
     cluster.apply(&pod);
     cluster.wait_captured(SHOP, &[LATE]);
-    cluster.publish(SHOP, &[]);
     cluster.wait_pods_ready(SHOP, &[LATE]);
     let late = cluster.running(SHOP, LATE);
     let said = cluster.kubectl(&["logs", "-n", SHOP, LATE]);

@@ -21,7 +21,7 @@ pub(super) fn leave(cluster: &mut Cluster) {
     assert_eq!(cluster.redirection(SHOP, "a1").as_deref(), Some("enabled"));
     cluster.kubectl(&["label", "pod", "-n", SHOP, "a2", &format!("{MODE}-")]);
     cluster.wait_captured(SHOP, &["a2"]);
-    cluster.publish(SHOP, &[]);
+    shop::wait_told(cluster, "a2", "b1");
 
     let disabled = format!("{REDIRECTION}=disabled");
     leaves(cluster, "a1", Some("disabled"), || {
@@ -44,7 +44,7 @@ pub(super) fn leave(cluster: &mut Cluster) {
         &format!("{REDIRECTION}-"),
     ]);
     cluster.wait_captured(SHOP, &["a1"]);
-    cluster.publish(SHOP, &[]);
+    shop::wait_told(cluster, "a1", "b1");
 
     leaves(cluster, "a1", None, || {
         cluster.kubectl(&["label", "namespace", SHOP, &format!("{MODE}-")]);
@@ -52,7 +52,6 @@ pub(super) fn leave(cluster: &mut Cluster) {
     for pod in NAMES {
         cluster.wait_redirection(SHOP, pod, None);
     }
-    cluster.publish(SHOP, &[]);
     let tap = cluster.tap();
     let client = cluster.running(SHOP, "a1");
     for to in cluster.pod_ips(SHOP, "b1") {

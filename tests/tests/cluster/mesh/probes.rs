@@ -3,55 +3,55 @@
 use sluice_tests::{
     cluster::{Cluster, SETTLE, pod::APP},
     lab::wait,
-    workloads::Policy,
 };
 
-use super::shop::{self, NAMES, PLAIN, SHOP};
+use super::shop::{self, GUARDED, PLAIN, SHOP, STRICT};
 
 /// Probes pass although nobody without an identity may call, by HTTP, by TCP and by
 /// a program; and one that fails is noticed, so it is the pod that they ask.
 pub(super) fn probes(cluster: &mut Cluster) {
     shop::enrolled(cluster);
     let before = shop::identities(cluster);
-    let ready = |pod: &str| condition(cluster, pod);
-    let since: Vec<_> = NAMES.iter().map(|pod| ready(pod)).collect();
-    cluster.publish(SHOP, &[Policy::strict(SHOP)]);
+    let pods = [(SHOP, "a2"), (SHOP, "b2")];
+    let since = pods.map(|(namespace, pod)| condition(cluster, namespace, pod));
+    let guarded = cluster.running(STRICT, GUARDED);
     let outsider = cluster.running(PLAIN, shop::OUTSIDER);
     let insider = cluster.running(SHOP, "a1");
-    for to in cluster.pod_ips(SHOP, "b1") {
+    for to in guarded.ips.clone() {
         let refused = outsider.call(to, APP, &[]);
-        let reset = refused
-            .as_ref()
-            .is_err_and(|error| error.starts_with("reset"));
-        assert!(reset, "the policy is not in force: {refused:?}");
-        shop::assert_saw(&insider.call(to, APP, &[]), "b1", &insider, to);
+        let reset = |error: &String| error.starts_with("reset") || error.starts_with("closed");
+        assert!(
+            refused.as_ref().is_err_and(reset),
+            "the policy is not in force: {refused:?}"
+        );
+        shop::assert_saw(&insider.call(to, APP, &[]), GUARDED, &insider, to);
     }
-    for pod in ["a1", "b1"] {
-        let run = |program: &[&str]| cluster.exec(SHOP, pod, program).expect("exec");
+    for (namespace, pod) in [(SHOP, "a1"), (STRICT, GUARDED)] {
+        let run = |program: &[&str]| cluster.exec(namespace, pod, program).expect("exec");
         run(&["touch", "/tmp/unready"]);
-        wait_ready(cluster, pod, "False");
+        wait_ready(cluster, namespace, pod, "False");
         run(&["rm", "/tmp/unready"]);
-        wait_ready(cluster, pod, "True");
+        wait_ready(cluster, namespace, pod, "True");
     }
     // Those that nobody meddled with were ready all the time.
-    for (pod, since) in NAMES
-        .iter()
-        .zip(since)
-        .filter(|(pod, _)| pod.ends_with('2'))
-    {
-        assert_eq!(ready(pod), since, "{pod} was not ready for a while");
+    for ((namespace, pod), since) in pods.into_iter().zip(since) {
+        assert_eq!(
+            condition(cluster, namespace, pod),
+            since,
+            "{pod} was not ready for a while"
+        );
     }
     assert_eq!(
         shop::identities(cluster),
         before,
         "a liveness probe has failed"
     );
-    cluster.publish(SHOP, &[]);
+    assert_eq!(cluster.running(STRICT, GUARDED).identity, guarded.identity);
 }
 
-fn wait_ready(cluster: &Cluster, pod: &str, wanted: &str) {
+fn wait_ready(cluster: &Cluster, namespace: &str, pod: &str, wanted: &str) {
     wait::value(&format!("Ready of {pod} to be {wanted}"), SETTLE, || {
-        let (status, since) = condition(cluster, pod);
+        let (status, since) = condition(cluster, namespace, pod);
         (status == wanted)
             .then_some(())
             .ok_or(format!("{status} since {since}"))
@@ -59,8 +59,8 @@ fn wait_ready(cluster: &Cluster, pod: &str, wanted: &str) {
 }
 
 /// The condition Ready of a pod, and since when.
-fn condition(cluster: &Cluster, pod: &str) -> (String, String) {
-    let pod = cluster.get(&["-n", SHOP, "pod", pod]);
+fn condition(cluster: &Cluster, namespace: &str, pod: &str) -> (String, String) {
+    let pod = cluster.get(&["-n", namespace, "pod", pod]);
     let conditions = pod["status"]["conditions"].as_array().expect("conditions");
     let ready = conditions
         .iter()

@@ -13,9 +13,14 @@ use sluice_tests::{
         snapshot::Snapshot,
     },
     lab::wait,
+    stand_in::ConnectionLog,
+    workloads::Policy,
 };
 
 pub(super) const SHOP: &str = "shop";
+/// Enrolled, and nobody without an identity may call its one pod.
+pub(super) const STRICT: &str = "strict";
+pub(super) const GUARDED: &str = "guarded";
 /// Never enrolled.
 pub(super) const PLAIN: &str = "plain";
 pub(super) const PODS: [(&str, &str); 4] = [("a1", "na"), ("a2", "na"), ("b1", "nb"), ("b2", "nb")];
@@ -35,17 +40,19 @@ pub(super) fn stocked(cluster: &Cluster) {
         fs::write(snapshot_file(cluster, &node.name), text).expect("keep a snapshot");
     }
     cluster.import_sluice();
-    for namespace in [SHOP, PLAIN] {
+    for namespace in [SHOP, STRICT, PLAIN] {
         cluster.create_namespace(namespace, &json!({}));
     }
     for (name, node) in PODS {
-        cluster.apply(&probed(name, node));
+        cluster.apply(&probed(SHOP, name, node));
     }
+    cluster.apply(&probed(STRICT, GUARDED, "nb"));
     cluster.apply(&pod::workload(PLAIN, OUTSIDER, "na"));
     cluster.apply(&service("b1"));
     cluster.apply(&service("a2"));
-    cluster.start_proxies();
+    cluster.start_proxies(vec![Policy::strict(STRICT)]);
     cluster.wait_pods_ready(SHOP, &NAMES);
+    cluster.wait_pods_ready(STRICT, &[GUARDED]);
     cluster.wait_pods_ready(PLAIN, &[OUTSIDER]);
     let to = cluster.pod_ips(PLAIN, OUTSIDER)[0];
     cluster.apply(&holding(PLAIN, HOLDER, "nb", to));
@@ -62,13 +69,38 @@ pub(super) fn installed(cluster: &Cluster) {
     }
 }
 
-/// The same with all pods of the shop captured, and everyone told.
+/// The same with all pods of both namespaces captured, and all proxies told.
 pub(super) fn enrolled(cluster: &Cluster) {
     installed(cluster);
-    cluster.publish(SHOP, &[]);
-    label(cluster, SHOP, "ambient");
+    for namespace in [SHOP, STRICT] {
+        label(cluster, namespace, "ambient");
+    }
     cluster.wait_captured(SHOP, &NAMES);
-    cluster.publish(SHOP, &[]);
+    cluster.wait_captured(STRICT, &[GUARDED]);
+    for (client, server) in [("a1", "a2"), ("a1", "b1"), ("b1", "a2"), ("b1", "b2")] {
+        wait_told(cluster, client, server);
+    }
+}
+
+/// Proxies learn of annotations by themselves: waits until a client's speaks to the
+/// server's.
+pub(super) fn wait_told(cluster: &Cluster, client: &str, server: &str) {
+    let client = cluster.running(SHOP, client);
+    for to in cluster.pod_ips(SHOP, server) {
+        let mark = cluster.connections(&client.node.name).len();
+        wait::value(
+            &format!("{} to be tunnelled to {server}", client.name),
+            SETTLE,
+            || {
+                client.call(to, APP, &[])?;
+                let lines = cluster.connections(&client.node.name);
+                let later = lines.get(mark..).unwrap_or_default();
+                let tunnelled = |line: &&ConnectionLog| line.dst.ip() == to && line.encrypted;
+                let found = later.iter().find(tunnelled);
+                found.map(|_| ()).ok_or_else(|| format!("{later:#?}"))
+            },
+        );
+    }
 }
 
 /// Labels a namespace with a mode.
@@ -96,8 +128,8 @@ pub(super) fn identities(cluster: &Cluster) -> BTreeMap<&'static str, Identity> 
 
 /// A pod with every kind of probe: readiness by HTTP, liveness by TCP or, for b2,
 /// by a program. One failure is enough to be seen.
-fn probed(name: &str, node: &str) -> Value {
-    let mut pod = pod::workload(SHOP, name, node);
+fn probed(namespace: &str, name: &str, node: &str) -> Value {
+    let mut pod = pod::workload(namespace, name, node);
     let container = &mut pod["spec"]["containers"][0];
     container["livenessProbe"] = if name == "b2" {
         json!({"exec": {"command": ["test", "!", "-e", "/tmp/dead"]}})
@@ -123,17 +155,21 @@ fn service(app: &str) -> Value {
     service
 }
 
-/// A pod whose only connection is its life.
+/// A pod whose one connection is its life. It begins when a first call was
+/// answered: its proxy may not know it yet.
 pub(super) fn holding(namespace: &str, name: &str, node: &str, to: IpAddr) -> Value {
-    let to = std::net::SocketAddr::new(to, APP).to_string();
+    let to = std::net::SocketAddr::new(to, APP);
     let mut pod = pod::workload(namespace, name, node);
     pod["spec"]["restartPolicy"] = json!("Never");
+    let script = format!(
+        "until workload call {to} --line 'held by {name}'; do sleep 0.1; done
+        exec workload hold {to} --line 'held by {name}'"
+    );
     let container = &mut pod["spec"]["containers"][0];
-    container["args"] = json!(["hold", to, "--line", format!("held by {name}")]);
-    container
-        .as_object_mut()
-        .expect("a container")
-        .remove("readinessProbe");
+    container["command"] = json!(["sh", "-ec", script]);
+    let fields = container.as_object_mut().expect("a container");
+    fields.remove("args");
+    fields.remove("readinessProbe");
     pod
 }
 

@@ -10,7 +10,7 @@ use sluice_tests::{
     lab::wait,
 };
 
-use super::shop::{self, NAMES, PLAIN, SHOP};
+use super::shop::{self, NAMES, PLAIN, SHOP, STRICT};
 
 /// `helm uninstall` while pods are captured: they run on, in the clear; new ones
 /// start; and when those of the test are gone too, both nodes are as they were.
@@ -24,7 +24,6 @@ pub(super) fn uninstall(cluster: &mut Cluster) {
     for pod in NAMES {
         assert_eq!(cluster.redirection(SHOP, pod), None, "{pod}");
     }
-    cluster.publish(SHOP, &[]);
     assert_eq!(shop::identities(cluster), before);
     let tap = cluster.tap();
     let client = cluster.running(SHOP, "a1");
@@ -42,11 +41,19 @@ pub(super) fn uninstall(cluster: &mut Cluster) {
 }
 
 /// Everything that the scenarios made goes, and the nodes are compared.
-pub(super) fn nothing_is_left(cluster: &Cluster) {
-    for namespace in [SHOP, PLAIN, stand_in::NAMESPACE, sluice::NAMESPACE] {
-        cluster.kubectl(&["delete", "namespace", "--wait=false", "--ignore-not-found", namespace]);
+fn nothing_is_left(cluster: &Cluster) {
+    cluster.remove_proxies();
+    let namespaces = [SHOP, STRICT, PLAIN, stand_in::NAMESPACE, sluice::NAMESPACE];
+    for namespace in namespaces {
+        cluster.kubectl(&[
+            "delete",
+            "namespace",
+            "--wait=false",
+            "--ignore-not-found",
+            namespace,
+        ]);
     }
-    for namespace in [SHOP, PLAIN, stand_in::NAMESPACE, sluice::NAMESPACE] {
+    for namespace in namespaces {
         let gone = format!("namespace/{namespace}");
         cluster.kubectl(&["wait", "--for=delete", "--timeout=90s", &gone]);
     }

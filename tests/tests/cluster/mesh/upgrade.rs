@@ -52,27 +52,8 @@ pub(super) fn upgrade_and_roll_back(cluster: &mut Cluster) {
 fn while_held(cluster: &Cluster, work: impl FnOnce(&Cluster)) {
     shop::enrolled(cluster);
     let to = cluster.pod_ips(SHOP, "b1")[0];
-    let mut keeper = shop::holding(SHOP, KEEPER, "na", to);
-    // Its proxy refuses it until it knows it.
-    let args = &keeper["spec"]["containers"][0]["args"];
-    let words = args
-        .as_array()
-        .expect("arguments")
-        .iter()
-        .filter_map(|word| word.as_str());
-    let hold: Vec<String> = words.map(|word| format!("'{word}'")).collect();
-    let script = format!(
-        "until workload call '{to}:{}'; do sleep 0.1; done; exec workload {}",
-        pod::APP,
-        hold.join(" ")
-    )
-    .replace(&format!("'{to}:"), &format!("'{}:", bracketed(to)));
-    let container = &mut keeper["spec"]["containers"][0];
-    container["command"] = serde_json::json!(["sh", "-c", script]);
-    container["args"] = serde_json::json!([]);
-    cluster.apply(&keeper);
+    cluster.apply(&shop::holding(SHOP, KEEPER, "na", to));
     cluster.wait_captured(SHOP, &[KEEPER]);
-    cluster.publish(SHOP, &[]);
     shop::wait_holding(cluster, SHOP, KEEPER);
     let before = shop::identities(cluster);
     let tap = cluster.tap();
@@ -84,14 +65,6 @@ fn while_held(cluster: &Cluster, work: impl FnOnce(&Cluster)) {
     cluster.kubectl(&["delete", "pod", "-n", SHOP, KEEPER]);
 }
 
-fn bracketed(ip: std::net::IpAddr) -> String {
-    if ip.is_ipv6() {
-        format!("[{ip}]")
-    } else {
-        ip.to_string()
-    }
-}
-
 /// A pod that starts while nobody may be there to capture it.
 fn newcomer(cluster: &Cluster) {
     cluster.apply(&pod::workload(SHOP, NEWCOMER, "na"));
@@ -100,7 +73,6 @@ fn newcomer(cluster: &Cluster) {
 /// It has started, captured.
 fn assert_arrived(cluster: &Cluster) {
     cluster.wait_captured(SHOP, &[NEWCOMER]);
-    cluster.publish(SHOP, &[]);
     cluster.wait_pods_ready(SHOP, &[NEWCOMER]);
     cluster.kubectl(&["delete", "pod", "-n", SHOP, NEWCOMER]);
 }
