@@ -3,9 +3,22 @@
 //! An open file stays the sysctl it was opened as, wherever it is read; only
 //! opening has to be done inside the namespace.
 
-use std::{fs, fs::File, io, os::unix::fs::FileExt, path::PathBuf};
+use std::{
+    fs::{self, File},
+    io::{self, Write as _},
+    os::{fd::OwnedFd, unix::fs::FileExt},
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
+
+use rustix::{
+    fs::{Mode, OFlags, openat},
+    mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen},
+};
 
 use crate::state::Family;
+
+const PROC: &str = "/proc";
 
 /// A sysctl of a link.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -21,7 +34,8 @@ impl Sysctl {
             Family::V4 => "ipv4",
             Family::V6 => "ipv6",
         };
-        PathBuf::from("/proc/sys/net")
+        Path::new(PROC)
+            .join("sys/net")
             .join(family)
             .join("conf")
             .join(&self.link)
@@ -36,13 +50,39 @@ impl Sysctl {
 
     /// Sets it in the calling thread's namespace.
     pub(crate) fn write(&self, value: &str) -> io::Result<()> {
-        fs::write(self.path(), value)
+        let path = self.path();
+        match fs::write(&path, value) {
+            // A container's own is, unless it is privileged.
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                write_by_own_proc(&path, value).map_err(|_| error)
+            }
+            done => done,
+        }
     }
+}
+
+// A /proc that is mounted nowhere and seen by nobody else; what is written there
+// is the calling thread's namespace's, as in any other.
+fn write_by_own_proc(path: &Path, value: &str) -> io::Result<()> {
+    static PROC_OF_OURS: OnceLock<rustix::io::Result<OwnedFd>> = OnceLock::new();
+    let proc = PROC_OF_OURS.get_or_init(|| {
+        let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        fsconfig_create(&context)?;
+        fsmount(
+            &context,
+            FsMountFlags::FSMOUNT_CLOEXEC,
+            MountAttrFlags::empty(),
+        )
+    });
+    let proc = proc.as_ref().map_err(|error| io::Error::from(*error))?;
+    let path = path.strip_prefix(PROC).map_err(io::Error::other)?;
+    let file = openat(proc, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    File::from(file).write_all(value.as_bytes())
 }
 
 /// A sysctl file's text in the calling thread's namespace; `None` if there is
 /// no such file.
-pub(crate) fn read(path: &std::path::Path) -> io::Result<Option<String>> {
+pub(crate) fn read(path: &Path) -> io::Result<Option<String>> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text.trim().into())),
         // EINVAL: the link has no state of that family.
