@@ -1,6 +1,6 @@
 //! Debian's Prometheus, and what it finds by the pods' annotations.
 
-use std::{net::Ipv4Addr, path::Path};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use serde_json::{Value, json};
 use sluice_tests::{
@@ -68,28 +68,24 @@ pub(super) fn prometheus(cluster: &mut Cluster) {
     }
 }
 
-/// What everyone's Prometheus is told about annotated pods.
-fn configuration(kubeconfig: &Path) -> Value {
-    let label = |name: &str| format!("__meta_kubernetes_pod_{name}");
-    let annotation = |name: &str| label(&format!("annotation_prometheus_io_{name}"));
+/// What a Prometheus finds by the pods' annotations. Debian's is built without the
+/// API client that would do so itself.
+fn configuration(cluster: &Cluster) -> Value {
+    let pods = cluster.get(&["-n", sluice::NAMESPACE, "pods"]);
+    let pods = pods["items"].as_array().cloned().unwrap_or_default();
+    let targets = pods.iter().filter_map(|pod| {
+        let said = |what: &str| {
+            let annotations = &pod["metadata"]["annotations"];
+            annotations[format!("prometheus.io/{what}")].as_str()
+        };
+        let ip: IpAddr = pod["status"]["podIP"].as_str()?.parse().ok()?;
+        let at = SocketAddr::new(ip, said("port")?.parse().ok()?).to_string();
+        let labels = json!({"pod": pod["metadata"]["name"], "__metrics_path__": said("path")?});
+        (said("scrape")? == "true").then(|| json!({"targets": [at], "labels": labels}))
+    });
     json!({
         "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
-        "scrape_configs": [{
-            "job_name": "pods",
-            "kubernetes_sd_configs": [{
-                "role": "pod",
-                "kubeconfig_file": kubeconfig,
-                "namespaces": {"names": [sluice::NAMESPACE]},
-            }],
-            "relabel_configs": [
-                {"source_labels": [annotation("scrape")], "action": "keep", "regex": "true"},
-                {"source_labels": ["__address__", annotation("port")],
-                 "regex": r"(.+?)(?::\d+)?;(\d+)", "replacement": "$1:$2",
-                 "target_label": "__address__"},
-                {"source_labels": [annotation("path")], "target_label": "__metrics_path__"},
-                {"source_labels": [label("name")], "target_label": "pod"},
-            ],
-        }],
+        "scrape_configs": [{"job_name": "pods", "static_configs": targets.collect::<Vec<_>>()}],
     })
 }
 

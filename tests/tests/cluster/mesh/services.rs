@@ -46,7 +46,10 @@ fn from_hosts(cluster: &Cluster) {
     let node = cluster.node("nb");
     for server in ["a2", "b1"] {
         for to in cluster.pod_ips(SHOP, server) {
-            shop::assert_saw(&host.call(to, APP, &[]), server, &host, to);
+            // Whatever address the node has on that side.
+            let answer = host.call(to, APP, &[]);
+            let right = |text: &String| text.starts_with(&format!("{server} saw "));
+            assert!(answer.as_ref().is_ok_and(right), "nb -> {to}: {answer:?}");
         }
         for to in cluster.service_ips(SHOP, server) {
             let answer = Call::to(to, 80).hello(&node.netns, "from-the-node");
