@@ -35,17 +35,29 @@ pub(super) fn workloads(
 ) -> Workloads {
     let endpoints = endpoints(services, slices);
     let mut taken = BTreeSet::new();
-    let workloads = pods
+    let workloads: Vec<Workload> = pods
         .iter()
         .filter_map(|pod| workload(pod, &endpoints))
         // An address that is given again before the old pod is gone.
         .filter(|workload| workload.workload_ips.iter().all(|ip| taken.insert(*ip)))
         .collect();
-    Workloads {
+    let mut all = Workloads {
         workloads,
         services: services.iter().filter_map(|it| service(it)).collect(),
         policies,
-    }
+    };
+    all.services
+        .retain(|service| is_of_pods(service, &all.workloads));
+    all
+}
+
+/// The API server's own Service, for one, leads to nobody that a proxy knows: it is
+/// passed on to where the node leads it.
+fn is_of_pods(service: &workloads::Service, workloads: &[Workload]) -> bool {
+    let key = service.key();
+    workloads
+        .iter()
+        .any(|workload| workload.services.contains_key(&key))
 }
 
 fn workload(pod: &Pod, endpoints: &Endpoints) -> Option<Workload> {
@@ -264,5 +276,11 @@ mod tests {
         }));
         let all = workloads(&[host, done], &[], &[], Vec::new());
         assert_eq!(all.workloads, []);
+    }
+
+    #[test]
+    fn services_without_pods_are_left_to_the_node() {
+        let all = workloads(&[], &[service()], &[slice(true)], Vec::new());
+        assert!(all.services.is_empty());
     }
 }

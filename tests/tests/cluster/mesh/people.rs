@@ -44,11 +44,11 @@ pub(super) fn for_people(cluster: &mut Cluster) {
     let json: Value = serde_json::from_str(&agent(&["status", "--json"])).expect("JSON");
     assert!(json.is_object(), "{json}");
     // `ds/` is a pod of either node.
-    let pod = if status.contains("shop/a1") {
-        "a1"
-    } else {
-        "b1"
-    };
+    let row = status
+        .lines()
+        .find(|line| line.starts_with(&format!("{SHOP} ")));
+    let pod = row.and_then(|row| row.split_whitespace().nth(1));
+    let pod = pod.unwrap_or_else(|| panic!("no pod of {SHOP} in\n{status}"));
     let explained = agent(&["explain", &format!("{SHOP}/{pod}")]);
     for word in ["captured", "nft list table"] {
         assert!(explained.contains(word), "no {word:?} in\n{explained}");
