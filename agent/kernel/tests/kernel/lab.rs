@@ -60,6 +60,8 @@ impl Lab {
     pub(crate) fn namespace(&mut self, name: &str) {
         run(&format!("ip netns add {}-{name}", self.name));
         self.namespaces.push(name.into());
+        // An address that is still being tried looks like a change.
+        self.inside(name, "sysctl -qw net.ipv6.conf.default.accept_dad=0");
         self.inside(name, "ip link set lo up");
     }
 

@@ -50,7 +50,7 @@ pub(super) fn for_people(cluster: &mut Cluster) {
     let pod = row.and_then(|row| row.split_whitespace().nth(1));
     let pod = pod.unwrap_or_else(|| panic!("no pod of {SHOP} in\n{status}"));
     let explained = agent(&["explain", &format!("{SHOP}/{pod}")]);
-    for word in ["captured", "nft list table"] {
+    for word in ["captured", "nft list chain"] {
         assert!(explained.contains(word), "no {word:?} in\n{explained}");
     }
     events(cluster);

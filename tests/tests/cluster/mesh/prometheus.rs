@@ -23,10 +23,7 @@ pub(super) fn prometheus(cluster: &mut Cluster) {
     shop::enrolled(cluster);
     let dir = cluster.dir().join("prometheus");
     let config = dir.join("prometheus.yaml");
-    files::write_json(
-        &config,
-        &configuration(&cluster.pki.file("inside.kubeconfig")),
-    );
+    files::write_json(&config, &configuration(cluster));
     let mut command = tools::program("/usr/bin/prometheus");
     command
         .arg(format!("--config.file={}", config.display()))
