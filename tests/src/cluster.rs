@@ -18,15 +18,19 @@
 //! next one ([`crate::lab::sweep`]).
 
 pub mod address;
+pub mod audit;
+pub mod caller;
 pub mod cgroup;
 pub mod control;
 pub mod dns;
 pub mod exec;
+pub mod fault;
 pub mod files;
 pub mod forward;
 pub mod holder;
 pub mod image;
 pub mod kubectl;
+pub mod monitor;
 pub mod node;
 pub mod options;
 pub mod pki;

@@ -12,7 +12,7 @@ use crate::lab::{
 };
 
 use super::{
-    START, address, files, kubectl,
+    START, address, audit, files, kubectl,
     options::{Family, Options},
     pki::{Pki, TOKEN_ISSUER},
     tools,
@@ -225,6 +225,9 @@ fn api_server(pki: &Pki, options: &Options, dir: &Path) -> Vec<String> {
         ("--allow-privileged", "true".into()),
         ("--profiling", "false".into()),
     ])
+    .into_iter()
+    .chain(words(audit::flags(dir)))
+    .collect()
 }
 
 fn controller_manager(pki: &Pki, options: &Options, kubeconfig: &Path) -> Vec<String> {

@@ -18,7 +18,7 @@ pub struct Running<'a> {
     pub name: String,
     pub ips: Vec<IpAddr>,
     /// Of its first container, as its node numbers it.
-    pid: u32,
+    pub pid: u32,
     pub identity: Identity,
 }
 
