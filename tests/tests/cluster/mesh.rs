@@ -7,10 +7,13 @@ mod everything_down;
 mod install;
 mod late;
 mod leave;
+mod outages;
 mod outside;
 mod people;
 mod probes;
 mod prometheus;
+mod quiet;
+mod replicas;
 mod services;
 mod shop;
 mod uninstall;
@@ -33,6 +36,16 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ("for_people", people::for_people),
     ("grpcurl", people::grpcurl),
     ("prometheus", prometheus::prometheus),
+    ("replica_killed", replicas::killed),
+    (
+        "replica_without_the_api_server",
+        replicas::without_the_api_server,
+    ),
+    ("replica_without_agents", replicas::without_agents),
+    ("replica_behind", replicas::behind),
+    ("replicas_rolled", replicas::rolled),
+    ("api_server_gone", outages::gone),
+    ("api_server_slow", outages::slow),
     ("leave", leave::leave),
     ("uninstall", uninstall::uninstall),
 ];

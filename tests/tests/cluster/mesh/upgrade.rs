@@ -49,7 +49,7 @@ pub(super) fn upgrade_and_roll_back(cluster: &mut Cluster) {
 }
 
 /// Something is done while a captured and an uncaptured pod hold a connection each.
-fn while_held(cluster: &Cluster, work: impl FnOnce(&Cluster)) {
+pub(super) fn while_held(cluster: &mut Cluster, work: impl FnOnce(&mut Cluster)) {
     shop::enrolled(cluster);
     let to = cluster.pod_ips(SHOP, "b1")[0];
     cluster.apply(&shop::holding(SHOP, KEEPER, "na", to));
@@ -66,12 +66,12 @@ fn while_held(cluster: &Cluster, work: impl FnOnce(&Cluster)) {
 }
 
 /// A pod that starts while nobody may be there to capture it.
-fn newcomer(cluster: &Cluster) {
+pub(super) fn newcomer(cluster: &Cluster) {
     cluster.apply(&pod::workload(SHOP, NEWCOMER, "na"));
 }
 
 /// It has started, captured.
-fn assert_arrived(cluster: &Cluster) {
+pub(super) fn assert_arrived(cluster: &Cluster) {
     cluster.wait_captured(SHOP, &[NEWCOMER]);
     cluster.wait_pods_ready(SHOP, &[NEWCOMER]);
     cluster.kubectl(&["delete", "pod", "-n", SHOP, NEWCOMER]);
