@@ -2,6 +2,7 @@
 //! back. Steps in the order of a user's life with it; each makes what it needs if
 //! it is run alone.
 
+mod bad_input;
 mod capture;
 mod everything_down;
 mod install;
@@ -46,6 +47,15 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ("replicas_rolled", replicas::rolled),
     ("api_server_gone", outages::gone),
     ("api_server_slow", outages::slow),
+    ("tokens_of_others", bad_input::tokens_of_others),
+    (
+        "tokens_open_nothing_else",
+        bad_input::tokens_open_nothing_else,
+    ),
+    ("big_annotations", bad_input::big_annotations),
+    ("flapping_label", bad_input::flapping_label),
+    ("annotation_by_a_user", bad_input::annotation_by_a_user),
+    ("flood", bad_input::flood),
     ("leave", leave::leave),
     ("uninstall", uninstall::uninstall),
 ];
