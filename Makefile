@@ -48,11 +48,13 @@ test: ## every tier; one line per tier at the end
 	@$(MAKE) --no-print-directory build
 	@scripts/test
 
-bench: ## the budgets, side by side; table in target/bench/
+bench: ## the budgets, side by side; table in target/bench/ (PROFILE=release for the cluster's images)
 	@scripts/setup bench
+	@scripts/test-images
+	@scripts/images $(PROFILE)
 	cargo build --release -p sluice-agent -p sluice-controller -p sluice-tests --bins
 	@$(MAKE) --no-print-directory shim
-	@target/release/bench
+	@SLUICE_IMAGE_PROFILE=$(or $(PROFILE),image) target/release/bench
 
 lint: ## fmt, clippy, rustdoc, buf, cargo-deny
 	@scripts/setup lint

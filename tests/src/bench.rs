@@ -1,6 +1,7 @@
 //! Measurements. Everything is compared with what a user would otherwise run,
 //! in the same run and interleaved, because machines differ and change.
 
+pub mod cluster;
 pub mod path;
 pub mod pods;
 pub mod shim;

@@ -1,5 +1,5 @@
 //! `make bench`: the budgets of the design, measured side by side in one run.
-//! `bench shim pods path` runs the named parts only.
+//! `bench shim pods path cluster` runs the named parts only.
 #![expect(
     clippy::expect_used,
     reason = "a benchmark that cannot run says so and ends"
@@ -7,7 +7,7 @@
 
 use std::{env, fs, path::Path};
 
-use sluice_tests::bench::{path, pods, shim, table::Table};
+use sluice_tests::bench::{cluster, path, pods, shim, table::Table};
 
 fn main() {
     let named: Vec<String> = env::args().skip(1).collect();
@@ -23,6 +23,9 @@ fn main() {
     }
     if wanted("path") {
         path::run(&mut table);
+    }
+    if wanted("cluster") {
+        cluster::run(&mut table);
     }
     let text = table.to_string();
     println!("\n{text}");

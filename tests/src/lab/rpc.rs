@@ -19,15 +19,20 @@ pub fn inside<T: Send>(netns: &Netns, work: impl Future<Output = T> + Send) -> T
 
 /// Runs `work` to its end on a runtime of its own.
 pub fn block<T>(work: impl Future<Output = T>) -> T {
+    block_long(async {
+        timeout(LIMIT, work)
+            .await
+            .unwrap_or_else(|_| panic!("a call took longer than {LIMIT:?}"))
+    })
+}
+
+/// The same for work that has a limit of its own.
+pub fn block_long<T>(work: impl Future<Output = T>) -> T {
     runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .expect("make a runtime")
-        .block_on(async {
-            timeout(LIMIT, work)
-                .await
-                .unwrap_or_else(|_| panic!("a call took longer than {LIMIT:?}"))
-        })
+        .block_on(work)
 }
 
 /// A channel to a unix socket. Fails when nobody answers there.
