@@ -102,6 +102,11 @@ pub async fn run(args: UninstallArgs) -> Result<(), UninstallError> {
     Ok(())
 }
 
+pub(super) fn is_finished(marker: &ConfigMap) -> bool {
+    let data = marker.data.as_ref();
+    data.is_some_and(|data| data.contains_key(FINISHED))
+}
+
 fn failed(what: impl Into<String>) -> impl FnOnce(kube::Error) -> UninstallError {
     |source| UninstallError::Request {
         what: what.into(),
@@ -110,6 +115,12 @@ fn failed(what: impl Into<String>) -> impl FnOnce(kube::Error) -> UninstallError
 }
 
 async fn cancel(markers: &Objects<ConfigMap>) -> Result<(), UninstallError> {
+    let marker = markers.get_opt(MARKER).await;
+    let marker = marker.map_err(failed(format!("read ConfigMap {MARKER}")))?;
+    if marker.is_some_and(|marker| is_finished(&marker)) {
+        // A finished one that is only deleted goes with the installation.
+        write_marker(markers, json!({}), json!({ (ASKED): now() })).await?;
+    }
     match markers.delete(MARKER, &DeleteParams::default()).await {
         Ok(_) => println!("withdrawn: the nodes join again"),
         Err(kube::Error::Api(status)) if status.code == 404 => println!("it was not asked for"),
