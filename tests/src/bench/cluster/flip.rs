@@ -165,7 +165,10 @@ fn memory(cluster: &Cluster, table: &mut Table, count: usize, round: usize) {
     let agents = resident(agents.collect());
     let controllers = resident(cluster.controllers());
     table.row(
-        &format!("resident memory with {count} captured pods: agents"),
+        &format!(
+            "resident memory with {count} captured pods on two nodes: agents ({} images)",
+            super::profile()
+        ),
         agents,
         format!("controllers {controllers}"),
         "agent ≤ 30 MB with 500 pods",

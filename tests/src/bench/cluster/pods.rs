@@ -77,19 +77,31 @@ pub(super) async fn until(
     is: impl Fn(&Pod) -> bool,
 ) -> Vec<f64> {
     let mut seconds: HashMap<String, f64> = HashMap::new();
+    let mut look = |pod: &Pod| {
+        let name = pod.name_any();
+        if names.contains(&name) && is(pod) {
+            let passed = start.elapsed().as_secs_f64();
+            seconds.entry(name).or_insert(passed);
+        }
+        seconds.len() == names.len()
+    };
     let watching = async {
-        // From what there is, and again when the API server ends a watch.
-        while seconds.len() < names.len() {
-            let events = pods.watch(&WatchParams::default(), "0").await;
+        // Again when the API server ends a watch.
+        loop {
+            let list = pods.list(&ListParams::default()).await.expect("a list");
+            let version = list.metadata.resource_version.unwrap_or_default();
+            if list.items.iter().any(&mut look) {
+                return;
+            }
+            let events = pods.watch(&WatchParams::default(), &version).await;
             let mut events = events.expect("a watch").boxed();
-            while let (Some(event), true) = (events.next().await, seconds.len() < names.len()) {
-                let Ok(WatchEvent::Added(pod) | WatchEvent::Modified(pod)) = event else {
-                    continue;
-                };
-                let name = pod.name_any();
-                if names.contains(&name) && is(&pod) {
-                    let passed = start.elapsed().as_secs_f64();
-                    seconds.entry(name).or_insert(passed);
+            while let Some(event) = events.next().await {
+                match event.expect("an event") {
+                    WatchEvent::Added(pod) | WatchEvent::Modified(pod) if look(&pod) => {
+                        return;
+                    }
+                    WatchEvent::Error(error) => panic!("the watch of pods: {error:?}"),
+                    _ => {}
                 }
             }
         }

@@ -16,7 +16,8 @@ const ALONE: usize = 10;
 const TOGETHER: usize = 8;
 const ROUNDS: usize = 4;
 /// kubelet's own measure of the part in which plugins are called.
-const SANDBOX: &str = "kubelet_run_podsandbox_duration_seconds";
+const OPERATIONS: &str = "kubelet_runtime_operations_duration_seconds";
+const SANDBOX: &str = "{operation_type=\"run_podsandbox\"}";
 
 /// Samples of one kind of namespace.
 #[derive(Debug, Default)]
@@ -90,11 +91,11 @@ impl Mean {
     fn read(cluster: &Cluster) -> Self {
         let text = cluster.kubectl(&["get", "--raw", "/api/v1/nodes/na/proxy/metrics"]);
         let value = |what: &str| -> f64 {
-            let name = format!("{SANDBOX}_{what}");
-            let lines = text.lines().filter(|line| line.starts_with(&name));
-            let values =
-                lines.filter_map(|line| line.split_whitespace().last()?.parse::<f64>().ok());
-            values.sum()
+            let name = format!("{OPERATIONS}_{what}{SANDBOX} ");
+            let value = text.lines().find_map(|line| line.strip_prefix(&name));
+            let value = value.and_then(|value| value.parse().ok());
+            // Nothing before its first pod.
+            value.unwrap_or_default()
         };
         Self {
             sum: value("sum"),
@@ -146,7 +147,7 @@ pub(super) fn report(
         );
         let mean = |starts: &Starts| sandbox(starts).milliseconds();
         table.row(
-            &format!("of that, the sandbox with its plugins, {count} at a time, as kubelet measures"),
+            &format!("of that, the sandbox and its plugins, {count} at a time, as kubelet measures"),
             format!("mean {:.0} ms", mean(captured)),
             format!(
                 "excluded namespace {:.0} ms (difference {:.0} ms); before Sluice {:.0} ms ({:.0} ms)",
