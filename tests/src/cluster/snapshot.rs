@@ -44,6 +44,8 @@ impl Node {
         for directory in LISTED {
             files.extend(names(&self.path(directory), directory));
         }
+        // The primary network's own, made for the first pod.
+        files.retain(|line| line != "/var/lib/cni ");
         for path in HOST_PATHS {
             files.retain(|line| !line.starts_with(&format!("{path} ")));
             files.extend(names(&self.path(path), path));
