@@ -22,8 +22,6 @@ pub struct Snapshot(BTreeMap<String, Vec<String>>);
 
 /// Trees of the node that are looked at as a whole.
 const TREES: [&str; 2] = ["etc", "opt"];
-/// Directories of which only the names in them are looked at.
-const LISTED: [&str; 2] = ["/run", "/var/lib"];
 /// Left behind by kubelet, which makes them for the agent; they must be empty.
 const HOST_PATHS: [&str; 3] = ["/run/sluice", "/var/lib/sluice", "/etc/ambient-config"];
 
@@ -41,9 +39,9 @@ impl Node {
         for tree in TREES {
             walk(&self.changes(tree), &format!("/{tree}"), &mut files);
         }
-        for directory in LISTED {
-            files.extend(names(&self.path(directory), directory));
-        }
+        // Of these only the names: what is in them is kubelet's and containerd's.
+        files.extend(names(&self.path("/run"), "/run"));
+        files.extend(names(&self.changes("var").join("lib"), "/var/lib"));
         // The primary network's own, made for the first pod.
         files.retain(|line| line != "/var/lib/cni ");
         for path in HOST_PATHS {

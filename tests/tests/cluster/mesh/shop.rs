@@ -35,6 +35,7 @@ pub(super) fn stocked(cluster: &Cluster) {
     if cluster.try_kubectl(&["get", "namespace", SHOP]).is_ok() {
         return;
     }
+    wait_quiet(cluster);
     for node in &cluster.nodes {
         let text = serde_json::to_string(&node.snapshot()).expect("JSON of a snapshot");
         fs::write(snapshot_file(cluster, &node.name), text).expect("keep a snapshot");
@@ -57,6 +58,21 @@ pub(super) fn stocked(cluster: &Cluster) {
     let to = cluster.pod_ips(PLAIN, OUTSIDER)[0];
     cluster.apply(&holding(PLAIN, HOLDER, "nb", to));
     wait_holding(cluster, PLAIN, HOLDER);
+}
+
+/// Waits until nothing of earlier scenarios is on its way out.
+fn wait_quiet(cluster: &Cluster) {
+    wait::value("pods that are deleted to be gone", SETTLE, || {
+        let pods = cluster.get(&["pods", "-A"]);
+        let leaving = |pod: &&Value| {
+            let meta = &pod["metadata"];
+            !meta["deletionTimestamp"].is_null() || !meta["ownerReferences"].is_null()
+        };
+        match pods["items"].as_array().into_iter().flatten().find(leaving) {
+            Some(pod) => Err(pod["metadata"]["name"].to_string()),
+            None => Ok(()),
+        }
+    });
 }
 
 /// The same with Sluice.
