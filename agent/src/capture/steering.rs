@@ -42,6 +42,9 @@ pub(super) struct Steering<K> {
     pub(super) read: ReadBack,
     /// Why the last reconcile failed as a whole.
     pub(super) fault: Option<Fault>,
+    /// The last two did, or none ever succeeded: one alone may be a race.
+    pub(super) stuck: bool,
+    reconciled: bool,
     /// Addresses that rules of a previous run hold, until the first reconcile.
     pub(super) adopted: Option<BTreeSet<IpAddr>>,
     /// An attempt for one pod failed and may have left something.
@@ -101,6 +104,8 @@ impl<K: Kernel> Steering<K> {
             node: Node::default(),
             read: ReadBack::default(),
             fault: None,
+            stuck: false,
+            reconciled: false,
             adopted: Some(adopted),
             dirty: false,
             gone: false,
@@ -219,6 +224,7 @@ impl<K: Kernel> Steering<K> {
             Err(fault) => {
                 tracing::warn!(%fault, "the node could not be reconciled; the next pass tries again");
                 self.read_after_failure(&was, &fault, subjects);
+                self.stuck = self.fault.is_some() || !self.reconciled;
                 self.fault = Some(fault);
                 return Applied::default();
             }
@@ -232,6 +238,8 @@ impl<K: Kernel> Steering<K> {
             .cloned()
             .collect();
         self.fault = None;
+        self.stuck = false;
+        self.reconciled = true;
         self.adopted = None;
         self.dirty = false;
         self.read = self.read_back(outcome.pods, subjects);

@@ -148,19 +148,29 @@ pub(super) fn orphan(entry: Option<&Entry>, pod: &Pod, message: &str) -> PodStat
     }
 }
 
+/// How the kernel stands as a whole.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Standing {
+    /// It cannot be made what is wanted.
+    pub(super) stuck: bool,
+    /// Nothing of ours is in it.
+    pub(super) gone: bool,
+}
+
 /// Fills in what follows from the rest: whether the node can capture, and how
-/// far it has left. `gone`: nothing of ours is in the kernel.
-pub(super) fn conclude(status: &mut NodeStatus, desired: Option<&Desired>, gone: bool) {
+/// far it has left.
+pub(super) fn conclude(status: &mut NodeStatus, desired: Option<&Desired>, kernel: Standing) {
     status.origin = desired.map(|desired| desired.origin);
     status.revision = desired.and_then(|desired| desired.revision.clone());
     let finding = status.findings.first();
     let amiss = status.files.cni.as_ref().filter(|cni| !cni.current);
     status.leaving = match desired {
-        Some(desired) if desired.leave => leaving(&status.files, gone),
+        Some(desired) if desired.leave => leaving(&status.files, kernel.gone),
         _ => Leaving::No,
     };
     status.capture_ready = desired.is_some()
         && status.leaving == Leaving::No
+        && !kernel.stuck
         && status.proxy.ready
         && finding.is_none()
         && amiss.is_none();

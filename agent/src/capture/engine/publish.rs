@@ -15,7 +15,7 @@ use crate::{
         plan::Subject,
         proxy,
         steering::{Decision, Subjects},
-        verdict,
+        verdict::{self, Standing},
     },
     desired::Desired,
     status::{Event, NodeStatus, PodState},
@@ -60,7 +60,11 @@ impl<K: Kernel> Engine<K> {
         if let Some(fault) = &steering.fault {
             status.message = format!("the node could not be reconciled: {fault}");
         }
-        verdict::conclude(&mut status, Some(desired), steering.gone);
+        let kernel = Standing {
+            stuck: steering.stuck,
+            gone: steering.gone,
+        };
+        verdict::conclude(&mut status, Some(desired), kernel);
         self.send(&before, status);
     }
 
@@ -100,7 +104,7 @@ impl<K: Kernel> Engine<K> {
                 status.pods.insert(uid.clone(), orphan);
             }
         }
-        verdict::conclude(&mut status, None, false);
+        verdict::conclude(&mut status, None, Standing::default());
         self.send(&before, status);
     }
 

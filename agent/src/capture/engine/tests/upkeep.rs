@@ -207,8 +207,11 @@ async fn what_cannot_be_reconciled_is_said_as_it_is() {
     assert_eq!(pod.message, "the kernel is out of memory");
     assert!(!pod.steered);
     assert!(node.capture.resync().await.is_err());
+    let status = node.until(|status| !status.capture_ready).await;
+    assert!(status.message.contains("could not be reconciled"));
     node.kernel.state().broken = false;
     node.until_pod("a", PodState::Captured, None).await;
+    node.until(|status| status.capture_ready).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
