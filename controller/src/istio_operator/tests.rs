@@ -70,6 +70,42 @@ fn refused(spec: &str) -> String {
     }
 }
 
+/// As Istio's page on its CNI plugin has them, in the releases with an operator:
+/// the basic installation, and namespaces left out.
+const PAGES: [&str; 2] = [
+    "
+apiVersion: install.istio.io/v1alpha1
+kind: IstioOperator
+spec:
+  components:
+    cni:
+      enabled: true
+",
+    "
+apiVersion: install.istio.io/v1alpha1
+kind: IstioOperator
+spec:
+  components:
+    cni:
+      enabled: true
+  values:
+    cni:
+      excludeNamespaces:
+       - istio-system
+       - kube-system
+       - foo_ns
+       - bar_ns
+      logLevel: info
+",
+];
+
+#[test]
+fn the_documents_of_the_pages() {
+    for document in PAGES {
+        assert_snapshot!(convert(document).unwrap().to_yaml());
+    }
+}
+
 #[test]
 fn the_ambient_document() {
     assert_snapshot!(convert(AMBIENT).unwrap().to_yaml());
