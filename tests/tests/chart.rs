@@ -13,25 +13,13 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use sluice_tests::cluster::tools::{self, project};
 
 const CHART: &str = "deploy/chart";
 
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
 fn helm() -> PathBuf {
-    let tools = || {
-        let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-        let cache = cache.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cache")));
-        env::var_os("SLUICE_TOOLS")
-            .map(PathBuf::from)
-            .or_else(|| Some(cache?.join("sluice/tools")))
-    };
     let named = env::var_os("SLUICE_HELM").map(PathBuf::from);
-    let helm = named
-        .or_else(|| Some(tools()?.join("kubernetes/helm")))
-        .unwrap();
+    let helm = named.unwrap_or_else(|| tools::kubernetes("helm"));
     assert!(
         helm.is_file(),
         "{} is not there; `scripts/setup cluster` builds it",
@@ -45,7 +33,7 @@ fn helm() -> PathBuf {
 fn run(arguments: &[&str], values: &str) -> Result<String, String> {
     let mut child = Command::new(helm())
         .args(arguments)
-        .current_dir(root())
+        .current_dir(project())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -128,12 +116,12 @@ fn helm_finds_nothing_to_complain_of() {
 #[test]
 fn the_plain_manifests_are_current() {
     #[expect(clippy::disallowed_methods, reason = "as `make manifests` does")]
-    let output = Command::new(root().join("scripts/manifests"))
+    let output = Command::new(project().join("scripts/manifests"))
         .env("SLUICE_HELM", helm())
         .output()
         .unwrap();
     assert!(output.status.success(), "{output:?}");
-    let kept = fs::read_to_string(root().join("deploy/manifests/sluice.yaml")).unwrap();
+    let kept = fs::read_to_string(project().join("deploy/manifests/sluice.yaml")).unwrap();
     let now = String::from_utf8(output.stdout).unwrap();
     assert!(kept == now, "run `make manifests`");
 }
@@ -335,7 +323,7 @@ fn what_the_converter_prints_is_accepted() {
         let path = format!(
             "controller/src/istio_operator/snapshots/sluice_controller__istio_operator__tests__{name}.snap"
         );
-        let text = fs::read_to_string(root().join(path)).unwrap();
+        let text = fs::read_to_string(project().join(path)).unwrap();
         let values = text.splitn(3, "---\n").nth(2).unwrap();
         template(values).unwrap();
     }
@@ -379,9 +367,9 @@ fn switches_take_their_object_away() {
 /// The table of docs/install.md, from the chart's own values.
 #[test]
 fn every_value_is_in_the_documentation_with_its_default() {
-    let text = fs::read_to_string(root().join(CHART).join("values.yaml")).unwrap();
+    let text = fs::read_to_string(project().join(CHART).join("values.yaml")).unwrap();
     let values: Value = serde_saphyr::from_str(&text).unwrap();
-    let page = fs::read_to_string(root().join("docs/install.md")).unwrap();
+    let page = fs::read_to_string(project().join("docs/install.md")).unwrap();
     let mut leaves = Vec::new();
     flatten("", &values, &mut leaves);
     for (name, default) in leaves {

@@ -39,8 +39,14 @@ pub(super) trait Kind: Send + 'static {
     /// Only metadata is asked for.
     const METADATA_ONLY: bool;
 
+    /// What every object has.
+    fn metadata(document: &Self::Document) -> &document::Metadata;
+
     /// Its resource version, as it is written.
-    fn version(document: &Self::Document) -> String;
+    fn version(document: &Self::Document) -> String {
+        let version = &Self::metadata(document).resource_version;
+        version.clone().unwrap_or_default()
+    }
 
     /// In the words of the index.
     fn update(change: Change<Self::Key, Self::Body>) -> Update;
@@ -85,12 +91,8 @@ impl Kind for Namespaces {
     const PATH: &'static str = "/api/v1/namespaces";
     const METADATA_ONLY: bool = true;
 
-    fn version(document: &Self::Document) -> String {
-        document
-            .metadata
-            .resource_version
-            .clone()
-            .unwrap_or_default()
+    fn metadata(document: &Self::Document) -> &document::Metadata {
+        &document.metadata
     }
 
     fn update(change: Change<Name, Namespace>) -> Update {
@@ -129,12 +131,8 @@ impl Kind for Pods {
     const PATH: &'static str = "/api/v1/pods";
     const METADATA_ONLY: bool = false;
 
-    fn version(document: &Self::Document) -> String {
-        document
-            .metadata
-            .resource_version
-            .clone()
-            .unwrap_or_default()
+    fn metadata(document: &Self::Document) -> &document::Metadata {
+        &document.metadata
     }
 
     fn update(change: Change<Uid, Arc<Pod>>) -> Update {
