@@ -42,7 +42,7 @@ pub(crate) struct Env {
 }
 
 /// Looks a variable up.
-pub(crate) type Lookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 impl Verb {
     pub(crate) fn read(lookup: Lookup<'_>) -> Result<Self, CniError> {

@@ -6,7 +6,7 @@ use crate::result::Version;
 
 /// Error codes of the CNI specification, and ours from 100.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Code {
+pub enum Code {
     Version = 1,
     UnsupportedField = 2,
     UnknownContainer = 3,
@@ -28,12 +28,12 @@ pub(crate) enum Code {
 /// An error, as the specification wants it.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{msg}")]
-pub(crate) struct CniError {
-    pub(crate) code: Code,
+pub struct CniError {
+    pub code: Code,
     /// What was wrong, and with what.
-    pub(crate) msg: String,
+    pub msg: String,
     /// What to do, or more about it; may be empty.
-    pub(crate) details: String,
+    pub details: String,
 }
 
 impl CniError {
