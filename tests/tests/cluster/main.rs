@@ -23,8 +23,9 @@ fn main() {
     // Scenarios of a cluster are steps on the same cluster.
     arguments.test_threads = Some(1);
     let mut scenarios = Scenarios::default();
-    let everything = [bare::SCENARIOS, mesh::SCENARIOS].concat();
-    scenarios.cluster("dual-iptables", &Options::default(), &everything);
+    let whole = [bare::SCENARIOS, mesh::SCENARIOS].concat();
+    scenarios.cluster("dual-iptables", &Options::default(), &whole);
+    scenarios.cluster("replicas", &Options::default(), mesh::REPLICAS);
     let short = [bare::SCENARIOS, mesh::SHORT].concat();
     scenarios.cluster(
         "ipv6-nftables",

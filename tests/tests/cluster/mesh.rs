@@ -22,7 +22,7 @@ mod upgrade;
 
 use super::shared::Scenario;
 
-/// Everything.
+/// A user's life with it.
 pub(crate) const SCENARIOS: &[Scenario] = &[
     ("before", install::before),
     ("install", install::install),
@@ -37,6 +37,13 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ("for_people", people::for_people),
     ("grpcurl", people::grpcurl),
     ("prometheus", prometheus::prometheus),
+    ("leave", leave::leave),
+    ("uninstall", uninstall::uninstall),
+];
+
+/// Parts that die, lag and lie.
+pub(crate) const REPLICAS: &[Scenario] = &[
+    ("install", install::install),
     ("replica_killed", replicas::killed),
     (
         "replica_without_the_api_server",
@@ -56,8 +63,6 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ("flapping_label", bad_input::flapping_label),
     ("annotation_by_a_user", bad_input::annotation_by_a_user),
     ("flood", bad_input::flood),
-    ("leave", leave::leave),
-    ("uninstall", uninstall::uninstall),
 ];
 
 /// What depends on kube-proxy and on address families.

@@ -36,7 +36,10 @@ impl Scenarios {
             let (current, options) = (Arc::clone(&self.current), options.clone());
             self.trials
                 .push(Trial::test(format!("{name}::{scenario}"), move || {
-                    step(&current, name, options, run)
+                    let start = Instant::now();
+                    let done = step(&current, name, options, run);
+                    eprintln!("{name}::{scenario}: {:.1} s", start.elapsed().as_secs_f64());
+                    done
                 }));
         }
     }
