@@ -46,7 +46,7 @@ use self::{
 pub use self::{
     journal::{Journal, JournalError},
     kernel::{Fault, Kernel},
-    sandbox::Sandbox,
+    sandbox::{Attached, Sandbox},
     search::Find,
 };
 use crate::{
@@ -90,13 +90,23 @@ pub struct Capture {
     files: Arc<watch::Sender<NodeFiles>>,
     status: watch::Receiver<Arc<NodeStatus>>,
     events: broadcast::Sender<Event>,
-    tickets: Arc<AtomicU64>,
+    tickets: Tickets,
 }
 
-/// A place in the order of ADDs and DELs: an ADD whose ticket is older than a
-/// DEL of its container is void, however long it waited.
+/// A place in the order of ADDs, DELs and GCs: an ADD whose ticket is older than
+/// a DEL of its container is void, however long it waited.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Ticket(u64);
+
+/// Gives out places in that order.
+#[derive(Clone, Debug)]
+struct Tickets(Arc<AtomicU64>);
+
+impl Tickets {
+    fn next(&self) -> Ticket {
+        Ticket(self.0.fetch_add(1, Ordering::Relaxed))
+    }
+}
 
 /// A pod that was captured and read back.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -192,6 +202,7 @@ impl Capture {
         let (desired, desired_in) = watch::channel(None);
         let (files, files_in) = watch::channel(NodeFiles::default());
         let (events, _) = broadcast::channel(EVENTS);
+        let tickets = Tickets(Arc::new(AtomicU64::new(1)));
         let search = find
             .map(|find| Search::start(find, commands.clone()))
             .transpose()?;
@@ -202,6 +213,7 @@ impl Capture {
             files: files_in,
             status: status_out,
             events: events.clone(),
+            tickets: tickets.clone(),
             runtime: Handle::current(),
         };
         thread::Builder::new()
@@ -213,7 +225,7 @@ impl Capture {
             files: Arc::new(files),
             status,
             events,
-            tickets: Arc::new(AtomicU64::new(1)),
+            tickets,
         })
     }
 
@@ -249,7 +261,13 @@ impl Capture {
 
     /// A place in the order of ADDs and DELs, to be taken when an ADD arrives.
     pub fn ticket(&self) -> Ticket {
-        Ticket(self.tickets.fetch_add(1, Ordering::Relaxed))
+        self.tickets.next()
+    }
+
+    /// Whether there is an engine at all. It ends with its process, or by a
+    /// defect.
+    pub fn is_running(&self) -> bool {
+        self.status.has_changed().is_ok()
     }
 
     /// One attempt to capture the pod of a new sandbox. `intent` is what the
@@ -315,6 +333,19 @@ impl Capture {
         .await;
         // The engine is gone with its process only; the next start sweeps.
         let _ = done.await;
+    }
+
+    /// Forgets every sandbox of a network but those that are valid, as
+    /// [`Capture::del`] does. Returns how many those were.
+    pub async fn gc(&self, network: String, valid: BTreeSet<Attached>) -> Result<usize, LookError> {
+        let ticket = self.ticket();
+        let collected = self.ask(|reply| Command::Gc {
+            ticket,
+            network,
+            valid,
+            reply,
+        });
+        collected.await.ok_or(LookError::Busy)
     }
 
     /// Whether what ADD promised still holds, freshly read from the kernel.

@@ -18,6 +18,8 @@ pub struct NodeStatus {
     pub proxy: ProxyStatus,
     /// What forbids capture on this node. Empty: nothing found.
     pub findings: Vec<Refusal>,
+    /// The kernel cannot be made what is wanted, whatever that is.
+    pub stuck: bool,
     /// A proxy listens in its namespace and nothing forbids capture.
     pub capture_ready: bool,
     /// Why not ready, or what degrades it, for people; empty when all is well.

@@ -19,6 +19,10 @@ use crate::{
 /// 10,000 namespaces with the longest of names are smaller.
 const LARGEST_FILE: u64 = 1 << 20;
 
+/// What a person is told to do.
+pub(crate) const SEE_TO: &str =
+    "see to the sluice-agent pod of this node (kubectl -n sluice-system get pods -o wide)";
+
 /// What the agent's list says of a namespace.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Known {
@@ -74,8 +78,7 @@ pub(crate) fn decide(
             ),
         )
         .details(format!(
-            "{why}; see to the sluice-agent pod of this node (kubectl -n sluice-system get pods); \
-             the pod starts by itself once the agent is back"
+            "{why}; {SEE_TO}; the pod starts by itself once the agent is back"
         )),
     )
 }

@@ -10,8 +10,8 @@ use std::{
 
 use hyper_util::rt::TokioIo;
 use sluice_proto::agent::v1::{
-    AddOutcome, AddPodRequest, Address, CheckPodRequest, DelPodRequest, Interface, Sandbox,
-    cni_service_client::CniServiceClient,
+    AddOutcome, AddPodRequest, Address, Attachment, CheckPodRequest, DelPodRequest, GcRequest,
+    Interface, Sandbox, StatusRequest, cni_service_client::CniServiceClient,
 };
 use tokio::{net::UnixStream, runtime::Builder, time};
 use tonic::{
@@ -22,7 +22,7 @@ use tonic::{
 use tower::service_fn;
 
 use crate::{
-    conf::Conf,
+    conf::{self, Conf},
     env::Env,
     error::{CniError, Code},
     result::PrevResult,
@@ -56,7 +56,8 @@ pub(crate) fn add(
         interfaces: interfaces(result),
         addresses: addresses(result),
         excluded,
-        deadline_ms: u32::try_from(told.as_millis()).unwrap_or(u32::MAX),
+        // Nothing would be for ever.
+        deadline_ms: u32::try_from(told.as_millis()).unwrap_or(u32::MAX).max(1),
     };
     let added = call(
         conf,
@@ -113,6 +114,43 @@ pub(crate) fn check(
     checked.map_or_else(|answer| answer, |_| Answer::Done)
 }
 
+/// STATUS: pods can be added.
+pub(crate) fn status(conf: &Conf<'_>, env: &Env, deadline: Instant) -> Answer {
+    let answered = call(
+        conf,
+        env,
+        deadline,
+        async move |mut client, request| client.status(request).await,
+        StatusRequest {},
+    );
+    answered.map_or_else(|answer| answer, |_| Answer::Done)
+}
+
+/// GC: sandboxes of this network that are not among `valid` are forgotten.
+pub(crate) fn gc(
+    conf: &Conf<'_>,
+    env: &Env,
+    valid: Vec<conf::Attachment>,
+    deadline: Instant,
+) -> Answer {
+    let message = |attachment: conf::Attachment| Attachment {
+        container_id: attachment.container_id,
+        ifname: attachment.ifname,
+    };
+    let request = GcRequest {
+        network: conf.network.clone(),
+        valid: valid.into_iter().map(message).collect(),
+    };
+    let collected = call(
+        conf,
+        env,
+        deadline,
+        async move |mut client, request| client.gc(request).await,
+        request,
+    );
+    collected.map_or_else(|answer| answer, |_| Answer::Done)
+}
+
 type Client = CniServiceClient<Channel>;
 
 fn call<T, R, F>(
@@ -142,6 +180,13 @@ where
         }
     }
     let socket = &conf.socket;
+    if deadline <= Instant::now() {
+        return Err(Answer::Away(format!(
+            "there was no time left to ask {}: the network configuration took all of \
+             timeoutSeconds to arrive",
+            socket.display()
+        )));
+    }
     let answered = runtime.block_on(async {
         let answer = async {
             let stream = connect(socket).await.map_err(|error| {
@@ -211,9 +256,12 @@ fn judge(socket: &Path, status: &Status) -> Answer {
         "" => "the Sluice agent gave no reason",
         message => message,
     };
+    let what_now = match code {
+        Code::TryLater => "it is tried again by itself",
+        _ => "the log of the sluice-agent pod of this node has more",
+    };
     Answer::Refused(
-        CniError::new(code, message)
-            .details(format!("answer of the Sluice agent: {:?}", status.code())),
+        CniError::new(code, message).details(format!("so says the Sluice agent; {what_now}")),
     )
 }
 

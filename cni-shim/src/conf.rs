@@ -14,8 +14,14 @@ use crate::{
     result::Version,
 };
 
+mod attachments;
+
+pub(crate) use attachments::Attachment;
+
 /// Namespaces that are never enrolled: the cluster's own, ours, the proxy's.
 const EXCLUDED: [&str; 3] = ["kube-system", "sluice-system", "istio-system"];
+/// A longer name could not be a file's either, and runtimes make files of it.
+const LONGEST_NETWORK: usize = 255;
 const SECONDS: std::ops::RangeInclusive<f64> = 0.1..=600.0;
 
 /// What the plugin's entry says, with defaults filled in.
@@ -30,6 +36,7 @@ pub(crate) struct Conf<'a> {
     pub(crate) timeout: Duration,
     pub(crate) namespaces_file: PathBuf,
     pub(crate) notes_file: PathBuf,
+    valid_attachments: Option<&'a RawValue>,
 }
 
 /// What to do with a pod that is not known to be enrolled while nobody can say.
@@ -55,6 +62,8 @@ struct Document<'a> {
     timeout_seconds: Option<&'a RawValue>,
     namespaces_file: Option<&'a RawValue>,
     notes_file: Option<&'a RawValue>,
+    #[serde(rename = "cni.dev/valid-attachments")]
+    valid_attachments: Option<&'a RawValue>,
 }
 
 impl<'a> Conf<'a> {
@@ -87,7 +96,13 @@ impl<'a> Conf<'a> {
                 document.notes_file,
                 "/var/lib/sluice/cni-notes.jsonl",
             )?,
+            valid_attachments: document.valid_attachments,
         })
+    }
+
+    /// Of GC: what is not to be removed.
+    pub(crate) fn valid_attachments(&self) -> Result<Vec<Attachment>, CniError> {
+        attachments::parse(self.valid_attachments)
     }
 }
 
@@ -142,12 +157,12 @@ fn network(raw: Option<&RawValue>) -> Result<String, CniError> {
             "name is missing in the network configuration",
         ));
     }
-    if !is_identifier(&name) {
+    if !is_identifier(&name) || name.len() > LONGEST_NETWORK {
         return Err(CniError::new(
             Code::Config,
             format!(
                 "name {:?} in the network configuration must begin with a letter or digit \
-                 and go on with those, '_', '.' and '-'",
+                 and go on with those, '_', '.' and '-', {LONGEST_NETWORK} at most",
                 shown(&name)
             ),
         ));

@@ -15,6 +15,8 @@ pub enum Code {
     Decode = 6,
     Config = 7,
     TryLater = 11,
+    /// Answer to STATUS: pods cannot be added.
+    NotAvailable = 50,
     /// The pod or the node cannot be captured as asked.
     CannotCapture = 100,
     /// The agent serves root only.
@@ -63,8 +65,8 @@ impl CniError {
         let document = Document {
             cni_version,
             code: self.code as u32,
-            msg: &self.msg,
-            details: &self.details,
+            msg: &line(&self.msg),
+            details: &line(&self.details),
         };
         // Strings and a number always serialise; should they not, a runtime
         // still has to find a JSON error.
@@ -83,6 +85,14 @@ pub(crate) fn report_panics() {
         crate::print(&error.to_json(Version::NEWEST.as_str()));
         std::process::exit(1);
     }));
+}
+
+/// What is read in `kubectl describe pod`, where an event has 1,024 bytes: one
+/// line, and no longer than it can be.
+fn line(text: &str) -> String {
+    const MOST: usize = 1000;
+    let plain = |c: char| if c.is_control() { ' ' } else { c };
+    text.chars().map(plain).take(MOST).collect()
 }
 
 /// As much of a hostile text as belongs into an error.
@@ -111,6 +121,14 @@ mod tests {
     fn the_last_resort_is_an_error_too() {
         let bare: serde_json::Value = serde_json::from_str(BARE).unwrap();
         assert_eq!(bare["code"], Code::Internal as u32);
+    }
+
+    #[test]
+    fn what_people_read_is_one_line() {
+        let error = CniError::new(Code::Refused, "a\nb\0".repeat(1000)).details("x\r\ty");
+        let json: serde_json::Value = serde_json::from_str(&error.to_json("1.1.0")).unwrap();
+        assert_eq!(json["msg"].as_str().unwrap(), "a b ".repeat(250));
+        assert_eq!(json["details"], "x  y");
     }
 
     #[test]

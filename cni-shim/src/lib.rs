@@ -35,7 +35,7 @@ const STDIN: Duration = Duration::from_secs(10);
 const ABOUT: &str = "\
 sluice-cni asks the Sluice agent of this node to capture a pod's traffic.
 It is a CNI plugin, to be run by a container runtime, last in a chain.
-CNI protocol versions supported: 0.3.0, 0.3.1, 0.4.0, 1.0.0
+CNI protocol versions supported: 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0
 ";
 
 /// What a run ends with.
@@ -142,11 +142,17 @@ fn dispatch(
     match verb {
         Verb::Add => verbs::add(&conf, env, deadline, stderr),
         Verb::Del => {
-            verbs::del(&conf, env, deadline, stderr);
+            verbs::del(&conf, env, stderr);
             Ok(String::new())
         }
         Verb::Check if conf.version.has_check() => {
             verbs::check(&conf, env, deadline).map(|()| String::new())
+        }
+        Verb::Status if conf.version.has_status_and_gc() => {
+            verbs::status(&conf, env).map(|()| String::new())
+        }
+        Verb::Gc if conf.version.has_status_and_gc() => {
+            verbs::gc(&conf, env, deadline).map(|()| String::new())
         }
         Verb::Check | Verb::Status | Verb::Gc | Verb::About | Verb::Version => {
             Err(not_in(verb, conf.version))
@@ -163,7 +169,7 @@ fn not_in(verb: Verb, version: Version) -> CniError {
             version.as_str()
         ),
     )
-    .details("CHECK came with 0.4.0; STATUS and GC came with 1.1.0, which is not supported")
+    .details("CHECK came with 0.4.0, STATUS and GC came with 1.1.0")
 }
 
 /// A path that leads nowhere is not ours; the agent says what is wrong with it.

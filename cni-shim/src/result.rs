@@ -21,11 +21,18 @@ pub(crate) enum Version {
     V0_3_1,
     V0_4_0,
     V1_0_0,
+    V1_1_0,
 }
 
 impl Version {
-    pub(crate) const ALL: [Self; 4] = [Self::V0_3_0, Self::V0_3_1, Self::V0_4_0, Self::V1_0_0];
-    pub(crate) const NEWEST: Self = Self::V1_0_0;
+    pub(crate) const ALL: [Self; 5] = [
+        Self::V0_3_0,
+        Self::V0_3_1,
+        Self::V0_4_0,
+        Self::V1_0_0,
+        Self::V1_1_0,
+    ];
+    pub(crate) const NEWEST: Self = Self::V1_1_0;
 
     pub(crate) fn parse(text: &str) -> Option<Self> {
         Self::ALL
@@ -39,12 +46,18 @@ impl Version {
             Self::V0_3_1 => "0.3.1",
             Self::V0_4_0 => "0.4.0",
             Self::V1_0_0 => "1.0.0",
+            Self::V1_1_0 => "1.1.0",
         }
     }
 
     /// CHECK came with 0.4.0.
     pub(crate) fn has_check(self) -> bool {
         self >= Self::V0_4_0
+    }
+
+    /// STATUS and GC came with 1.1.0.
+    pub(crate) fn has_status_and_gc(self) -> bool {
+        self >= Self::V1_1_0
     }
 
     /// Until 1.0.0 each address said which family it is of.

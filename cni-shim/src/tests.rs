@@ -30,7 +30,7 @@ fn run_by_hand_it_says_what_it_is() {
     for variables in [&[][..], &[("CNI_COMMAND", "")]] {
         let ending = run_with(variables, b"garbage");
         assert_eq!(ending.stdout, "");
-        assert!(ending.stderr.contains("1.0.0") && !ending.failed);
+        assert!(ending.stderr.contains("1.1.0") && !ending.failed);
     }
     for version in Version::ALL {
         assert!(ABOUT.contains(version.as_str()));
@@ -39,13 +39,13 @@ fn run_by_hand_it_says_what_it_is() {
 
 #[test]
 fn version_needs_nothing_and_repeats_what_it_was_asked() {
-    let all = r#""supportedVersions":["0.3.0","0.3.1","0.4.0","1.0.0"]}"#;
+    let all = r#""supportedVersions":["0.3.0","0.3.1","0.4.0","1.0.0","1.1.0"]}"#;
     for (stdin, version) in [
         (r#"{"cniVersion":"0.3.1"}"#, "0.3.1"),
-        (r#"{"cniVersion":"1.1.0"}"#, "1.1.0"),
-        (r#"{"cniVersion":"\n"}"#, "1.0.0"),
-        ("garbage", "1.0.0"),
-        ("", "1.0.0"),
+        (r#"{"cniVersion":"2.0.0"}"#, "2.0.0"),
+        (r#"{"cniVersion":"\n"}"#, "1.1.0"),
+        ("garbage", "1.1.0"),
+        ("", "1.1.0"),
     ] {
         let ending = run_with(&[("CNI_COMMAND", "VERSION")], stdin.as_bytes());
         assert!(!ending.failed);
@@ -69,10 +69,10 @@ fn an_unknown_command_is_named() {
 }
 
 #[test]
-fn verbs_of_1_1_0_are_not_there() {
+fn status_and_gc_came_with_1_1_0() {
     for verb in ["STATUS", "GC"] {
         let variables = [("CNI_COMMAND", verb), ("CNI_PATH", "/x")];
-        for version in ["0.3.0", "1.0.0", "1.1.0"] {
+        for version in ["0.3.0", "0.3.1", "0.4.0", "1.0.0"] {
             let stdin = format!(r#"{{"cniVersion":"{version}","name":"n"}}"#);
             let ending = run_with(&variables, stdin.as_bytes());
             assert_eq!(code(&ending), 1, "{verb} {version}");
@@ -115,7 +115,7 @@ fn value() -> impl Strategy<Value = Option<OsString>> {
 /// that cannot be there, so that nothing is touched.
 fn stdin() -> impl Strategy<Value = Vec<u8>> {
     let json = "null|true|7|-1|1e400|\"\"|\"1.0.0\"|\"0.4.0\"|\"1.1.0\"|\"[ -~]{0,9}\"|\\[\\]|\\{\\}|\\[1\\]|\\{\"ips\":\\[\\{\"address\":\"::1/64\"\\}\\]\\}";
-    let key = "cniVersion|name|prevResult|excludeNamespaces|onAgentDown|timeoutSeconds|x";
+    let key = "cniVersion|name|prevResult|excludeNamespaces|onAgentDown|timeoutSeconds|cni\\.dev/valid-attachments|x";
     let nowhere = r#""socket":"/proc/no/s","notesFile":"/proc/no/n","namespacesFile":"/proc/no/f""#;
     prop_oneof![
         proptest::collection::vec(any::<u8>(), 0..100),
@@ -133,7 +133,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
     #[test]
     fn whatever_comes_the_answer_is_one(
-        command in "ADD|DEL|CHECK",
+        command in "ADD|DEL|CHECK|STATUS|GC",
         values in proptest::collection::vec(value(), VARIABLES.len()),
         sound in any::<bool>(),
         stdin in stdin(),

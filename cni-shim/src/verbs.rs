@@ -1,4 +1,4 @@
-//! ADD, DEL and CHECK.
+//! ADD, DEL, CHECK, STATUS and GC.
 
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,11 @@ use crate::{
 
 /// An excluded pod is only noted by the agent, so nothing waits for it.
 const EXCLUDED: Duration = Duration::from_millis(500);
+/// A DEL that the agent does not answer is noted instead, so it need not wait
+/// for as long as an ADD.
+const DEL: Duration = Duration::from_secs(5);
+/// STATUS is to be over within 100 ms, the start of this program included.
+const STATUS: Duration = Duration::from_millis(75);
 
 /// The result to hand on, once the pod may start.
 pub(crate) fn add(
@@ -49,7 +54,8 @@ pub(crate) fn add(
 
 /// Succeeds whatever the agent says: a pod that cannot be removed helps nobody,
 /// and the agent finds out by itself or from the note.
-pub(crate) fn del(conf: &Conf<'_>, env: &Env, deadline: Instant, stderr: &mut String) {
+pub(crate) fn del(conf: &Conf<'_>, env: &Env, stderr: &mut String) {
+    let deadline = Instant::now() + DEL.min(conf.timeout);
     let why = match call::del(conf, env, deadline) {
         Answer::Done => return,
         Answer::Refused(error) => error.msg,
@@ -74,6 +80,43 @@ pub(crate) fn check(conf: &Conf<'_>, env: &Env, deadline: Instant) -> Result<(),
             Decision::Pass | Decision::PassAndNote => Ok(()),
             Decision::Fail(error) => Err(error),
         },
+    }
+}
+
+/// Whether pods can be added. An agent that does not answer at once cannot
+/// promise it, whatever namespaces pass without it.
+pub(crate) fn status(conf: &Conf<'_>, env: &Env) -> Result<(), CniError> {
+    match call::status(conf, env, Instant::now() + STATUS) {
+        Answer::Done => Ok(()),
+        Answer::Refused(error) if error.code == Code::NotRoot => Err(error),
+        Answer::Refused(error) => Err(CniError {
+            code: Code::NotAvailable,
+            ..error
+        }),
+        Answer::Away(why) => Err(CniError::new(
+            Code::NotAvailable,
+            "the Sluice agent of this node does not answer, so pods of the mesh cannot start here",
+        )
+        .details(format!("{why}; {}", away::SEE_TO))),
+    }
+}
+
+/// Has the agent forget what the runtime does not know any more. Nothing is
+/// noted for an agent that is away: the list would be old when it is back.
+pub(crate) fn gc(conf: &Conf<'_>, env: &Env, deadline: Instant) -> Result<(), CniError> {
+    let valid = conf.valid_attachments()?;
+    match call::gc(conf, env, valid, deadline) {
+        Answer::Done => Ok(()),
+        Answer::Refused(error) => Err(error),
+        Answer::Away(why) => Err(CniError::new(
+            Code::TryLater,
+            format!(
+                "nothing of network {:?} is collected: the Sluice agent of this node does not \
+                 answer",
+                conf.network
+            ),
+        )
+        .details(format!("{why}; {}", away::SEE_TO))),
     }
 }
 

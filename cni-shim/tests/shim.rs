@@ -27,10 +27,16 @@ use tonic::{Code, Status};
 
 #[path = "shim/agent.rs"]
 mod agent;
+#[path = "shim/deadline.rs"]
+mod deadline;
+#[path = "shim/hostile.rs"]
+mod hostile;
 #[path = "shim/malformed.rs"]
 mod malformed;
 #[path = "shim/run.rs"]
 mod run;
+#[path = "shim/verbs.rs"]
+mod verbs;
 
 use agent::{Answers, FakeAgent};
 use run::{Call, Ended, PREV_RESULT};
@@ -362,6 +368,13 @@ fn results_are_handed_on_in_the_version_that_was_asked_for() {
         ("\"0.3.1\"", old, old),
         ("\"0.4.0\"", old, &old.replace("0.3.1", "0.4.0")),
         ("\"0.3.0\"", new, &old.replace("0.3.1", "0.3.0")),
+        ("\"1.1.0\"", old, &new.replace("1.0.0", "1.1.0")),
+        ("\"1.1.0\"", new, &new.replace("1.0.0", "1.1.0")),
+        (
+            "\"0.3.1\"",
+            &new.replace("1.0.0", "1.1.0"),
+            &old.replace(r#""dns""#, r#""dns""#),
+        ),
     ] {
         let call = Call::new("ADD")
             .conf("cniVersion", asked)

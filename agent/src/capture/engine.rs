@@ -3,6 +3,7 @@
 
 mod add;
 mod alone;
+mod collect;
 mod leave;
 mod look;
 mod pass;
@@ -10,6 +11,7 @@ mod proxies;
 mod publish;
 
 use std::{
+    collections::BTreeSet,
     error::Error,
     sync::{
         Arc,
@@ -27,12 +29,12 @@ use tokio::{
 
 use self::pass::Cause;
 use super::{
-    AddError, Added, CheckError, Explained, LookError, Options, Ticket,
+    AddError, Added, CheckError, Explained, LookError, Options, Ticket, Tickets,
     journal::{Entry, Journal},
     kernel::{Changes, Kernel},
     locate,
     memory::Memory,
-    sandbox::Sandbox,
+    sandbox::{Attached, Sandbox},
     search::{Search, Searched},
     steering::Steering,
 };
@@ -77,6 +79,12 @@ pub(super) enum Command {
         ifname: String,
         reply: oneshot::Sender<()>,
     },
+    Gc {
+        ticket: Ticket,
+        network: String,
+        valid: BTreeSet<Attached>,
+        reply: oneshot::Sender<usize>,
+    },
     Check {
         sandbox: Box<Sandbox>,
         reply: oneshot::Sender<Result<(), CheckError>>,
@@ -101,6 +109,7 @@ pub(super) struct Channels {
     pub(super) files: watch::Receiver<NodeFiles>,
     pub(super) status: watch::Sender<Arc<NodeStatus>>,
     pub(super) events: broadcast::Sender<Event>,
+    pub(super) tickets: Tickets,
     pub(super) runtime: Handle,
 }
 
@@ -147,7 +156,10 @@ impl<K: Kernel> Engine<K> {
         channels: Channels,
     ) -> Self {
         let mut steering = Steering::new(kernel);
-        let memory = Memory::load(journal, |entry| locate::agrees(&mut steering.kernel, entry));
+        let tickets = channels.tickets.clone();
+        let memory = Memory::load(journal, tickets, |entry| {
+            locate::agrees(&mut steering.kernel, entry)
+        });
         let now = Instant::now();
         Self {
             resync: now + options.resync,
@@ -273,6 +285,14 @@ impl<K: Kernel> Engine<K> {
             } => {
                 self.del(ticket, container_id, &ifname);
                 let _ = reply.send(());
+            }
+            Command::Gc {
+                ticket,
+                network,
+                valid,
+                reply,
+            } => {
+                let _ = reply.send(self.collect(ticket, &network, &valid));
             }
             Command::Check { sandbox, reply } => {
                 let _ = reply.send(self.check(&sandbox));

@@ -10,9 +10,10 @@ use std::{
 use sluice_kernel::model::{Pod, PodUid};
 
 use super::{
-    Ticket,
+    Ticket, Tickets,
     journal::{Entry, Journal, JournalError},
     plan::Subject,
+    sandbox::Attached,
 };
 use crate::desired::{Desired, Origin};
 
@@ -33,6 +34,9 @@ pub(super) struct Memory {
     pub(super) forgotten: BTreeSet<PodUid>,
     journal: Journal,
     order: u64,
+    tickets: Tickets,
+    /// When each was last added, in the order of calls. None: by the journal.
+    added: BTreeMap<String, Ticket>,
     deleted: BTreeMap<String, (Ticket, Instant)>,
     answered: BTreeMap<String, Instant>,
 }
@@ -41,6 +45,7 @@ impl Memory {
     /// What the journal has. `agrees` says whether an entry is to be believed.
     pub(super) fn load(
         journal: Journal,
+        tickets: Tickets,
         mut agrees: impl FnMut(&Entry) -> Result<(), String>,
     ) -> Self {
         let mut memory = Self {
@@ -48,6 +53,8 @@ impl Memory {
             forgotten: BTreeSet::new(),
             journal,
             order: 0,
+            tickets,
+            added: BTreeMap::new(),
             deleted: BTreeMap::new(),
             answered: BTreeMap::new(),
         };
@@ -100,12 +107,39 @@ impl Memory {
         if entry.intent.is_some() {
             self.answered.insert(id.clone(), Instant::now());
         }
+        self.touch(&id);
         self.entries.insert(id, entry);
+    }
+
+    /// Notes that a sandbox was added, or added again, just now.
+    pub(super) fn touch(&mut self, container_id: &str) {
+        let now = self.tickets.next();
+        self.added.insert(container_id.to_owned(), now);
+    }
+
+    /// Sandboxes of a network that are not valid by a list that came with this
+    /// ticket.
+    pub(super) fn stale(
+        &self,
+        ticket: Ticket,
+        network: &str,
+        valid: &BTreeSet<Attached>,
+    ) -> Vec<String> {
+        let entries = self.entries.iter();
+        entries
+            .filter(|(id, Entry { sandbox, .. })| {
+                let attached = ((*id).clone(), sandbox.ifname.clone());
+                let later = self.added.get(*id).is_some_and(|added| *added > ticket);
+                sandbox.network == network && !later && !valid.contains(&attached)
+            })
+            .map(|(id, _)| id.clone())
+            .collect()
     }
 
     /// Forgets a sandbox.
     pub(super) fn remove(&mut self, container_id: &str) -> Option<Entry> {
         self.answered.remove(container_id);
+        self.added.remove(container_id);
         let entry = self.entries.remove(container_id)?;
         self.remove_file(container_id);
         Some(entry)

@@ -9,6 +9,9 @@ use crate::desired::{Desired, Intent};
 /// Longest container id; runtimes use 64 hexadecimal digits.
 const MAX_CONTAINER_ID: usize = 128;
 
+/// How the runtime names a sandbox's interface: container id and `ifname`.
+pub type Attached = (String, String);
+
 /// One sandbox. What is in it was checked where it came in.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Sandbox {
@@ -16,6 +19,10 @@ pub struct Sandbox {
     pub container_id: String,
     /// The interface inside the pod.
     pub ifname: String,
+    /// Name of the network, for GC. Empty in the notes of the shim and in
+    /// entries of agents before this one: those are left to the sweep.
+    #[serde(default)]
+    pub network: String,
     /// Absolute path of its network namespace.
     pub netns: PathBuf,
     /// The pod's uid as the runtime knows it: of a static pod its config hash.

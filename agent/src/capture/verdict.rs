@@ -162,6 +162,7 @@ pub(super) struct Standing {
 pub(super) fn conclude(status: &mut NodeStatus, desired: Option<&Desired>, kernel: Standing) {
     status.origin = desired.map(|desired| desired.origin);
     status.revision = desired.and_then(|desired| desired.revision.clone());
+    status.stuck = kernel.stuck;
     let finding = status.findings.first();
     let amiss = status.files.cni.as_ref().filter(|cni| !cni.current);
     status.leaving = match desired {

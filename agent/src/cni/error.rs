@@ -5,7 +5,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 
 use super::request::InvalidRequest;
-use crate::capture::{AddError, CheckError};
+use crate::capture::{AddError, CheckError, LookError};
 
 /// Why a call of the shim failed.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +33,11 @@ pub enum CniError {
     Add { pod: String, source: AddError },
     #[error("pod {pod}: {source}")]
     Check { pod: String, source: CheckError },
+    #[error("nothing of network {network} is collected: {source}")]
+    Collect { network: String, source: LookError },
+    /// Pods cannot be added; why.
+    #[error("{0}")]
+    NotAvailable(String),
 }
 
 impl CniError {
@@ -45,8 +50,8 @@ impl CniError {
     fn code(&self) -> Code {
         match self {
             Self::Invalid(_) => Code::InvalidArgument,
-            Self::NotYet { .. } | Self::Unknown { .. } => Code::Unavailable,
-            Self::Unsupported { .. } => Code::FailedPrecondition,
+            Self::NotYet { .. } | Self::Unknown { .. } | Self::Collect { .. } => Code::Unavailable,
+            Self::Unsupported { .. } | Self::NotAvailable(_) => Code::FailedPrecondition,
             Self::Add { source, .. } => match source {
                 AddError::NotReady { .. } | AddError::Deleted { .. } => Code::Unavailable,
                 AddError::Refused { .. } => Code::FailedPrecondition,
@@ -90,6 +95,14 @@ mod tests {
         let reason = || "why".to_owned();
         let container_id = || "c".to_owned();
         let table = [
+            (CniError::NotAvailable(reason()), Code::FailedPrecondition),
+            (
+                CniError::Collect {
+                    network: "net".into(),
+                    source: LookError::Busy,
+                },
+                Code::Unavailable,
+            ),
             (
                 CniError::Invalid(InvalidRequest::NoSandbox),
                 Code::InvalidArgument,

@@ -7,9 +7,9 @@ use std::{
 };
 
 use ipnet::IpNet;
-use sluice_proto::agent::v1::{Address, Interface, Sandbox as Message};
+use sluice_proto::agent::v1::{Address, Attachment, GcRequest, Interface, Sandbox as Message};
 
-use crate::capture::sandbox::{Sandbox, is_container_id};
+use crate::capture::sandbox::{Attached, Sandbox, is_container_id};
 
 const MAX_PATH: usize = 4095;
 /// Longest name in Kubernetes; uids and static pods' hashes are shorter.
@@ -18,6 +18,9 @@ const MAX_NAME: usize = 253;
 const MAX_LINK: usize = 15;
 /// Interfaces and addresses of one result.
 const MAX_ITEMS: usize = 64;
+/// Attachments of one network: many times what a node can run.
+const MAX_ATTACHMENTS: usize = 10_000;
+const MAX_NETWORK: usize = 255;
 
 /// What is wrong with a request.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -30,8 +33,12 @@ pub enum InvalidRequest {
         value: String,
         why: &'static str,
     },
-    #[error("the request has {count} {what}; at most {MAX_ITEMS} are taken")]
-    TooMany { what: &'static str, count: usize },
+    #[error("the request has {count} {what}; at most {most} are taken")]
+    TooMany {
+        what: &'static str,
+        count: usize,
+        most: usize,
+    },
     #[error("address {cidr:?} is not one a pod can have: {why}")]
     Address { cidr: String, why: &'static str },
 }
@@ -45,6 +52,9 @@ pub(super) fn sandbox(
     let message = message.ok_or(InvalidRequest::NoSandbox)?;
     container_id(&message.container_id)?;
     link("CNI_IFNAME", &message.ifname)?;
+    if !message.network.is_empty() {
+        network(&message.network)?;
+    }
     let Message {
         pod_uid,
         pod_namespace,
@@ -68,6 +78,7 @@ pub(super) fn sandbox(
         netns: netns(&message.netns)?,
         container_id: message.container_id,
         ifname: message.ifname,
+        network: message.network,
         pod_uid: message.pod_uid,
         namespace: message.pod_namespace,
         name: message.pod_name,
@@ -81,6 +92,42 @@ pub(super) fn gone(message: Option<Message>) -> Result<(String, String), Invalid
     let message = message.ok_or(InvalidRequest::NoSandbox)?;
     container_id(&message.container_id)?;
     Ok((message.container_id, message.ifname))
+}
+
+/// What GC is about: a network, and its attachments that are valid.
+pub(super) fn valid(message: GcRequest) -> Result<(String, BTreeSet<Attached>), InvalidRequest> {
+    network(&message.network)?;
+    if message.valid.len() > MAX_ATTACHMENTS {
+        return Err(InvalidRequest::TooMany {
+            what: "attachments",
+            count: message.valid.len(),
+            most: MAX_ATTACHMENTS,
+        });
+    }
+    let attached = |Attachment {
+                        container_id,
+                        ifname,
+                    }: Attachment| {
+        // One that cannot be ours matches nothing, but such a list is not to be
+        // trusted with removing things.
+        self::container_id(&container_id)?;
+        link("an interface of the list,", &ifname)?;
+        Ok((container_id, ifname))
+    };
+    let valid: Result<_, _> = message.valid.into_iter().map(attached).collect();
+    Ok((message.network, valid?))
+}
+
+fn network(text: &str) -> Result<(), InvalidRequest> {
+    let mut bytes = text.bytes();
+    let valid = text.len() <= MAX_NETWORK
+        && bytes.next().is_some_and(|b| b.is_ascii_alphanumeric())
+        && bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
+    if valid {
+        return Ok(());
+    }
+    let why = "a letter or digit, then letters, digits, '.', '_' and '-', at most 255";
+    Err(field("the name of the network", text, why))
 }
 
 fn container_id(text: &str) -> Result<(), InvalidRequest> {
@@ -140,6 +187,7 @@ fn host_link(interfaces: &[Interface]) -> Result<Option<String>, InvalidRequest>
         return Err(InvalidRequest::TooMany {
             what: "interfaces",
             count: interfaces.len(),
+            most: MAX_ITEMS,
         });
     }
     for interface in interfaces {
@@ -164,6 +212,7 @@ fn pod_addresses(
         return Err(InvalidRequest::TooMany {
             what: "addresses",
             count: addresses.len(),
+            most: MAX_ITEMS,
         });
     }
     let on_host = |address: &&Address| {

@@ -7,13 +7,15 @@ use std::{
 
 use sluice_proto::agent::v1::{
     AddOutcome, AddPodRequest, AddPodResponse, CheckPodRequest, CheckPodResponse, DelPodRequest,
-    DelPodResponse, cni_service_server::CniService,
+    DelPodResponse, GcRequest, GcResponse, StatusRequest, StatusResponse,
+    cni_service_server::CniService,
 };
 use tokio::time::{Instant, sleep, timeout_at};
 use tonic::{Request, Response, Status};
 
 use super::{
     Resolve,
+    available::available,
     error::CniError,
     learn::{Learned, learn},
     request,
@@ -100,6 +102,20 @@ impl<R: Resolve> Service<R> {
         } else {
             AddOutcome::Passed
         }
+    }
+
+    fn available(&self) -> Result<(), CniError> {
+        if !self.capture.is_running() {
+            let why = "the capture engine of the Sluice agent has stopped; restart the agent";
+            return Err(CniError::NotAvailable(why.into()));
+        }
+        available(&self.capture.status().borrow()).map_err(CniError::NotAvailable)
+    }
+
+    async fn collect(&self, request: GcRequest) -> Result<usize, CniError> {
+        let (network, valid) = request::valid(request).map_err(CniError::Invalid)?;
+        let collected = self.capture.gc(network.clone(), valid).await;
+        collected.map_err(|source| CniError::Collect { network, source })
     }
 
     async fn check(&self, request: CheckPodRequest) -> Result<(), CniError> {
@@ -258,6 +274,27 @@ impl<R: Resolve> CniService for Service<R> {
         let label = checked.as_ref().map_or_else(CniError::label, |()| "ok");
         finish("check", label, started, checked).map(|()| Response::new(CheckPodResponse {}))
     }
+
+    /// Asked every few seconds, so nothing is logged: the node's status is.
+    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        let started = Clock::now();
+        let available = self.available();
+        let label = available.as_ref().map_or_else(CniError::label, |()| "ok");
+        count("status", label, started);
+        available
+            .map(|()| Response::new(StatusResponse {}))
+            .map_err(|error| error.status())
+    }
+
+    async fn gc(&self, request: Request<GcRequest>) -> Result<Response<GcResponse>, Status> {
+        let started = Clock::now();
+        let collected = self.collect(request.into_inner()).await;
+        let label = collected.as_ref().map_or_else(CniError::label, |_| "ok");
+        finish("gc", label, started, collected).map(|forgotten| {
+            let forgotten = u32::try_from(forgotten).unwrap_or(u32::MAX);
+            Response::new(GcResponse { forgotten })
+        })
+    }
 }
 
 /// How long an ADD may take: what the shim waits, less what the answer needs to
@@ -277,13 +314,17 @@ fn finish<T>(
     started: Clock,
     result: Result<T, CniError>,
 ) -> Result<T, Status> {
-    metrics::counter!("sluice_cni_requests_total", "verb" => verb, "result" => label).increment(1);
-    metrics::histogram!("sluice_cni_duration_seconds", "verb" => verb)
-        .record(started.elapsed().as_secs_f64());
+    count(verb, label, started);
     result.map_err(|error| {
         tracing::warn!(verb, %error, "a CNI call failed");
         error.status()
     })
+}
+
+fn count(verb: &'static str, label: &'static str, started: Clock) {
+    metrics::counter!("sluice_cni_requests_total", "verb" => verb, "result" => label).increment(1);
+    metrics::histogram!("sluice_cni_duration_seconds", "verb" => verb)
+        .record(started.elapsed().as_secs_f64());
 }
 
 #[cfg(test)]

@@ -139,6 +139,7 @@ mod tests {
             sandbox: Sandbox {
                 container_id: "c1".into(),
                 ifname: "eth0".into(),
+                network: String::new(),
                 netns: format!("/run/netns/{uid}").into(),
                 pod_uid: uid.into(),
                 namespace: "mesh".into(),

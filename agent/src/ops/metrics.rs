@@ -95,7 +95,7 @@ pub const TABLE: &[Metric] = &[
         Kind::Counter,
         "calls",
         &["verb", "result"],
-        "Calls of the CNI shim. verb: add, del, check. result: captured, passed, proxy, ok, \
+        "Calls of the CNI shim. verb: add, del, check, status, gc. result: captured, passed, proxy, ok, \
          invalid, not_found, unavailable, refused, failed.",
     ),
     metric(

@@ -70,6 +70,20 @@ impl CniService for NoCni {
     ) -> Result<Response<proto::CheckPodResponse>, Status> {
         Err(Status::not_found("never added"))
     }
+
+    async fn status(
+        &self,
+        _: Request<proto::StatusRequest>,
+    ) -> Result<Response<proto::StatusResponse>, Status> {
+        Ok(Response::new(proto::StatusResponse {}))
+    }
+
+    async fn gc(
+        &self,
+        _: Request<proto::GcRequest>,
+    ) -> Result<Response<proto::GcResponse>, Status> {
+        Ok(Response::new(proto::GcResponse { forgotten: 0 }))
+    }
 }
 
 /// An agent that knows pod `u1`.

@@ -140,6 +140,7 @@ impl Node {
         Sandbox {
             container_id: format!("c-{name}"),
             ifname: "eth0".into(),
+            network: "net".into(),
             netns: self.path(name),
             pod_uid: name.into(),
             namespace: "shop".into(),

@@ -1,5 +1,7 @@
 //! `CNI_ARGS`: which pod a sandbox belongs to.
 
+use std::collections::BTreeSet;
+
 /// From `K8S_POD_*`; empty for a sandbox that is no Kubernetes pod.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Pod {
@@ -19,42 +21,36 @@ impl Pod {
     /// might take different ones.
     pub(crate) fn parse(arguments: &str) -> Result<Self, String> {
         let mut pod = Self::default();
-        let mut ignore_unknown = None;
-        let mut infra = None;
+        let mut ignore_unknown = false;
+        let mut known = BTreeSet::new();
         let mut unknown = Vec::new();
         for pair in arguments.split(';').filter(|_| !arguments.is_empty()) {
             let (key, value) = pair
                 .split_once('=')
                 .ok_or_else(|| format!("has {pair:?}, which is not KEY=VALUE"))?;
-            let fresh = match key {
-                "K8S_POD_UID" => set(&mut pod.uid, value),
-                "K8S_POD_NAMESPACE" => set(&mut pod.namespace, value),
-                "K8S_POD_NAME" => set(&mut pod.name, value),
-                "K8S_POD_INFRA_CONTAINER_ID" => infra.replace(value).is_none(),
-                "IgnoreUnknown" => ignore_unknown.replace(boolean(value)?).is_none(),
+            match key {
+                "K8S_POD_UID" => value.clone_into(&mut pod.uid),
+                "K8S_POD_NAMESPACE" => value.clone_into(&mut pod.namespace),
+                "K8S_POD_NAME" => value.clone_into(&mut pod.name),
+                "K8S_POD_INFRA_CONTAINER_ID" => {}
+                "IgnoreUnknown" => ignore_unknown = boolean(value)?,
                 _ => {
                     unknown.push(key);
-                    true
+                    continue;
                 }
-            };
-            if !fresh {
+            }
+            if !known.insert(key) {
                 return Err(format!("has {key} more than once"));
             }
         }
-        if !unknown.is_empty() && ignore_unknown != Some(true) {
+        if !unknown.is_empty() && !ignore_unknown {
+            unknown.truncate(8);
             return Err(format!(
-                "has unknown keys {unknown:?}, and IgnoreUnknown=1 is not set"
+                "has unknown keys, and IgnoreUnknown=1 is not set: {unknown:?}"
             ));
         }
         Ok(pod)
     }
-}
-
-/// False if it was set before.
-fn set(field: &mut String, value: &str) -> bool {
-    let fresh = field.is_empty();
-    field.replace_range(.., value);
-    fresh
 }
 
 fn boolean(value: &str) -> Result<bool, String> {

@@ -109,7 +109,7 @@ fn a_wrong_result_is_named() {
         (r#"{"interfaces":[{"name":7}]}"#, Code::Decode),
         (r#"{"cniVersion":7}"#, Code::Decode),
         (r#"{"cniVersion":"0.2.0"}"#, Code::Version),
-        (r#"{"cniVersion":"1.1.0"}"#, Code::Version),
+        (r#"{"cniVersion":"1.2.0"}"#, Code::Version),
     ] {
         let error = PrevResult::parse(raw(json)).expect_err(json);
         assert_eq!(error.code, code, "{json}: {error}");

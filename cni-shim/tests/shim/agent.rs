@@ -10,7 +10,7 @@ use std::{
 
 use sluice_proto::agent::v1::{
     AddOutcome, AddPodRequest, AddPodResponse, CheckPodRequest, CheckPodResponse, DelPodRequest,
-    DelPodResponse, Sandbox,
+    DelPodResponse, GcRequest, GcResponse, Sandbox, StatusRequest, StatusResponse,
     cni_service_server::{CniService, CniServiceServer},
 };
 use tokio::{net::UnixListener, runtime::Runtime};
@@ -32,6 +32,8 @@ pub(crate) struct Asked {
     pub(crate) sandbox: Sandbox,
     /// Of ADD only.
     pub(crate) add: Option<AddPodRequest>,
+    /// Of GC only.
+    pub(crate) gc: Option<GcRequest>,
     pub(crate) metadata: MetadataMap,
 }
 
@@ -121,6 +123,18 @@ fn asked<T>(
         verb,
         sandbox: sandbox(&message).expect("a sandbox"),
         add: add(message),
+        gc: None,
+        metadata,
+    }
+}
+
+/// Asked something that is about no sandbox.
+fn asked_of_none(verb: &'static str, gc: Option<GcRequest>, metadata: MetadataMap) -> Asked {
+    Asked {
+        verb,
+        sandbox: Sandbox::default(),
+        add: None,
+        gc,
         metadata,
     }
 }
@@ -152,5 +166,20 @@ impl CniService for Fake {
         let asked = asked("CHECK", request, |check| check.sandbox.clone(), |_| None);
         self.answer(asked).await?;
         Ok(Response::new(CheckPodResponse {}))
+    }
+
+    async fn status(
+        &self,
+        request: Request<StatusRequest>,
+    ) -> Result<Response<StatusResponse>, Status> {
+        let (metadata, _, _) = request.into_parts();
+        self.answer(asked_of_none("STATUS", None, metadata)).await?;
+        Ok(Response::new(StatusResponse {}))
+    }
+
+    async fn gc(&self, request: Request<GcRequest>) -> Result<Response<GcResponse>, Status> {
+        let (metadata, _, gc) = request.into_parts();
+        self.answer(asked_of_none("GC", Some(gc), metadata)).await?;
+        Ok(Response::new(GcResponse { forgotten: 1 }))
     }
 }

@@ -120,7 +120,7 @@ fn configurations_that_are_wrong_are_refused() {
         for (key, json, code) in [
             ("cniVersion", "\"0.1.0\"", 1),
             ("cniVersion", "\"0.2.0\"", 1),
-            ("cniVersion", "\"1.1.0\"", 1),
+            ("cniVersion", "\"1.2.0\"", 1),
             ("cniVersion", "\"one\"", 1),
             ("name", "\"\"", 7),
             ("name", "\"a/b\"", 7),
@@ -184,8 +184,8 @@ fn errors_repeat_the_version_they_were_asked_in() {
 
 #[test]
 fn version_and_about_need_nothing() {
-    let all = r#""supportedVersions":["0.3.0","0.3.1","0.4.0","1.0.0"]}"#;
-    for (stdin, version) in [("{\"cniVersion\":\"0.4.0\"}", "0.4.0"), ("", "1.0.0")] {
+    let all = r#""supportedVersions":["0.3.0","0.3.1","0.4.0","1.0.0","1.1.0"]}"#;
+    for (stdin, version) in [("{\"cniVersion\":\"0.4.0\"}", "0.4.0"), ("", "1.1.0")] {
         let mut call = Call::new("VERSION").stdin(stdin);
         for name in [
             "CNI_CONTAINERID",
@@ -211,12 +211,10 @@ fn version_and_about_need_nothing() {
 #[test]
 fn verbs_of_a_later_version_are_refused() {
     for verb in ["STATUS", "GC"] {
-        refused(&Call::new(verb), 1, &[verb]);
-        refused(
-            &Call::new(verb).conf("cniVersion", "\"1.1.0\""),
-            1,
-            &["1.1.0"],
-        );
+        for version in ["\"0.3.0\"", "\"0.3.1\"", "\"0.4.0\"", "\"1.0.0\""] {
+            let call = Call::new(verb).conf("cniVersion", version);
+            refused(&call, 1, &[verb, "1.1.0"]);
+        }
     }
 }
 

@@ -166,7 +166,11 @@ impl<K: Kernel> Engine<K> {
     /// Takes note of a sandbox that is not to be captured now.
     pub(super) fn note(&mut self, ticket: Ticket, sandbox: Sandbox) {
         let id = sandbox.container_id.clone();
-        if self.memory.is_buried(&id, ticket) || self.memory.entries.contains_key(&id) {
+        if self.memory.is_buried(&id, ticket) {
+            return;
+        }
+        if self.memory.entries.contains_key(&id) {
+            self.memory.touch(&id);
             return;
         }
         let desired = self.channels.desired.borrow().clone();
@@ -196,17 +200,23 @@ impl<K: Kernel> Engine<K> {
         if known.is_some_and(|entry| !ifname.is_empty() && entry.sandbox.ifname != ifname) {
             return;
         }
-        let entry = self.memory.remove(&container_id);
+        let uid = self.forget(&container_id);
         self.memory.bury(container_id, ticket);
-        let Some(entry) = entry.filter(|entry| !self.memory.has_another_of(entry)) else {
-            return;
-        };
-        if let Some(uid) = entry.uid.clone().or_else(|| self.uid_of(&entry.sandbox)) {
-            self.memory.forgotten.insert(uid.clone());
-            if !self.release_alone(&uid) {
-                self.pass(Cause::Change);
-            }
+        if uid.is_some_and(|uid| !self.release_alone(&uid)) {
+            self.pass(Cause::Change);
         }
+    }
+
+    /// Forgets a sandbox. Returns its pod if that is without one now.
+    pub(super) fn forget(&mut self, container_id: &str) -> Option<PodUid> {
+        let entry = self.memory.remove(container_id)?;
+        if self.memory.has_another_of(&entry) {
+            return None;
+        }
+        let uid = entry.uid.clone();
+        let uid = uid.or_else(|| self.uid_of(&entry.sandbox))?;
+        self.memory.forgotten.insert(uid.clone());
+        Some(uid)
     }
 
     fn uid_of(&self, sandbox: &Sandbox) -> Option<PodUid> {

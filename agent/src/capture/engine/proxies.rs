@@ -64,6 +64,7 @@ fn sandbox(intent: &Intent, found: &Found) -> Sandbox {
     Sandbox {
         container_id: format!("found-{}", intent.uid),
         ifname: "eth0".into(),
+        network: String::new(),
         netns: found.netns.path.clone(),
         pod_uid: intent.uid.as_str().into(),
         namespace: intent.namespace.clone(),

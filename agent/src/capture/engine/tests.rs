@@ -51,6 +51,7 @@ fn sandbox(container: &str, pod: &str, addresses: &[&str]) -> Sandbox {
     Sandbox {
         container_id: container.into(),
         ifname: "eth0".into(),
+        network: "net".into(),
         netns: format!("/run/netns/{container}").into(),
         pod_uid: pod.into(),
         namespace: "shop".into(),

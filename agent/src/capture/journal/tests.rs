@@ -7,6 +7,7 @@ fn entry(container_id: &str, order: u64) -> Entry {
         sandbox: Sandbox {
             container_id: container_id.into(),
             ifname: "eth0".into(),
+            network: "net".into(),
             netns: "/run/netns/x".into(),
             pod_uid: "u".into(),
             namespace: "a".into(),

@@ -39,6 +39,7 @@ fn entry(container: &str, n: u8, order: u64, addresses: &[IpAddr]) -> Entry {
         sandbox: Sandbox {
             container_id: container.into(),
             ifname: "eth0".into(),
+            network: "net".into(),
             netns: "/run/netns/x".into(),
             pod_uid: uid(n).as_str().into(),
             namespace: "shop".into(),
