@@ -18,7 +18,7 @@ pub struct NodeStatus {
     pub proxy: ProxyStatus,
     /// What forbids capture on this node. Empty: nothing found.
     pub findings: Vec<Refusal>,
-    /// The kernel cannot be made what is wanted, whatever that is.
+    /// The kernel cannot be made what is wanted; `message` says why.
     pub stuck: bool,
     /// A proxy listens in its namespace and nothing forbids capture.
     pub capture_ready: bool,

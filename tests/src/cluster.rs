@@ -36,6 +36,7 @@ pub mod options;
 pub mod pki;
 pub mod pod;
 pub mod running;
+pub mod shim;
 pub mod sluice;
 pub mod snapshot;
 pub mod stand_in;
@@ -128,6 +129,34 @@ impl Cluster {
         for index in 0..self.nodes.len() {
             self.wait_joined(index);
         }
+    }
+
+    /// Another node joins. Its name.
+    pub fn add_node(&mut self) -> String {
+        self.options.nodes += 1;
+        let index = self.options.nodes;
+        for node in &self.nodes {
+            node.learn_of(index, &self.options);
+        }
+        let dir = self.dir.path();
+        let mut node = Node::create(
+            index,
+            &self.id,
+            &self.control,
+            &self.pki,
+            &self.options,
+            dir,
+        );
+        node.start_containerd();
+        for archive in image::all() {
+            node.import_image(&archive);
+        }
+        node.start_kubelet();
+        node.start_kube_proxy();
+        let name = node.name.clone();
+        self.nodes.push(node);
+        self.wait_joined(self.nodes.len() - 1);
+        name
     }
 
     /// What names this cluster's namespaces and cgroups.

@@ -12,8 +12,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Ready, or why not: ready is a node that knows what is wanted of it and is
-/// told of changes, that nothing keeps from doing it, and whose proxy listens if
-/// any pod needs it.
+/// told of changes, that nothing keeps from doing it, the kernel included, and
+/// whose proxy listens if any pod needs it.
 pub fn ready(status: &NodeStatus, link: &Link, now: SystemTime) -> Result<(), String> {
     if status.origin.is_none() {
         return Err(
@@ -37,6 +37,9 @@ pub fn ready(status: &NodeStatus, link: &Link, now: SystemTime) -> Result<(), St
             "this node cannot capture: {}: {}; {}{more}",
             finding.check, finding.evidence, finding.remedy
         ));
+    }
+    if status.stuck {
+        return Err(status.message.clone());
     }
     let enrolled = status.pods.values().filter(|pod| needs_proxy(pod)).count();
     if enrolled > 0 && !status.proxy.ready {
@@ -97,6 +100,18 @@ mod tests {
             remedy: "run kube-proxy in another mode".into(),
         });
         insta::assert_snapshot!(ready(&status).unwrap_err(), @"this node cannot capture: ipvs: 10.96.0.1 on kube-ipvs0; run kube-proxy in another mode");
+    }
+
+    #[test]
+    fn a_kernel_that_refuses_is_told() {
+        let status = NodeStatus {
+            origin: Some(Origin::Controller),
+            stuck: true,
+            message: "the node could not be reconciled: no room".into(),
+            ..NodeStatus::default()
+        };
+        let told = ready(&status, &Link::default(), SystemTime::now());
+        assert_eq!(told, Err(status.message));
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod containerd;
 mod kube_proxy;
 mod kubelet;
 mod network;
+mod power;
 
 use std::{
     net::IpAddr,
@@ -91,6 +92,11 @@ impl Node {
             dir,
             logs,
         }
+    }
+
+    /// Routes to the pods of a node that has come later.
+    pub(super) fn learn_of(&self, other: u8, options: &Options) {
+        network::routes(&self.netns, other, options.family);
     }
 
     /// A path of the node, such as `/etc/cni/net.d`, as seen from the machine.
@@ -203,6 +209,7 @@ fn configure(dir: &Path, name: &str, server: &str, cgroup: &str, pki: &Pki, opti
     let etc = dir.join("etc.upper");
     files::write(&etc.join("containerd/config.toml"), containerd::CONFIG);
     let kubernetes = etc.join("kubernetes");
+    files::directory(&kubernetes.join("manifests"));
     let own = [
         ("ca.crt".to_owned(), "ca.crt"),
         (format!("kubelet-{name}.crt"), "kubelet.crt"),

@@ -84,15 +84,37 @@ impl Running<'_> {
             .unwrap_or_else(|| panic!("{} has {:?}, nothing like {other}", self.name, self.ips))
     }
 
+    /// Ends its sandbox, and with it its containers. kubelet makes another.
+    pub fn end_sandbox(&self) {
+        self.node.end_sandbox(&self.identity.netns);
+    }
+
     fn workload(&self, args: &[&str]) -> Result<String, String> {
-        let pid = self.pid.to_string();
-        let enter = ["--target", &pid, "--mount", "--net", "--", WORKLOAD];
-        let output = self.node.output("nsenter", &[&enter, args].concat());
+        self.node.inside(self.pid, &[&[WORKLOAD], args].concat())
+    }
+}
+
+impl Node {
+    /// Runs a program in the mounts and the network of one of the node's
+    /// processes: what it said, or what it complained of.
+    pub fn inside(&self, pid: u32, program: &[&str]) -> Result<String, String> {
+        let pid = pid.to_string();
+        let enter = ["--target", &pid, "--mount", "--net", "--"];
+        let output = self.output("nsenter", &[&enter, program].concat());
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
         if output.status.success() {
             return Ok(text(&output.stdout));
         }
         Err(text(&output.stderr))
+    }
+
+    /// Kills every process in a network namespace, `net:[4026532xxx]`.
+    pub fn end_sandbox(&self, netns: &str) {
+        let script = format!(
+            "for p in /proc/[0-9]*; do \
+               if [ \"$(readlink $p/ns/net)\" = '{netns}' ]; then kill -KILL ${{p#/proc/}}; fi; done"
+        );
+        self.run("bash", &["-c", &script]);
     }
 }
 

@@ -10,6 +10,7 @@
 )]
 
 mod bare;
+mod failures;
 mod mesh;
 mod shared;
 
@@ -36,5 +37,6 @@ fn main() {
         },
         &short,
     );
+    scenarios.cluster("failures", &failures::options(), failures::SCENARIOS);
     scenarios.run(&arguments);
 }

@@ -4,9 +4,12 @@ use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
-use crate::cluster::tools;
+use crate::cluster::{files, tools};
 
 use super::Node;
+
+/// Where kubelet finds static pods.
+pub const MANIFESTS: &str = "/etc/kubernetes/manifests";
 
 /// Settings for a machine that has neither systemd nor a whole cgroup tree to
 /// give away: pods are put below one group, and nothing is reserved or evicted.
@@ -42,10 +45,21 @@ pub(super) fn config(cgroup: &str, dns: IpAddr) -> Value {
         "maxPods": 250,
         "serializeImagePulls": false,
         "shutdownGracePeriod": "0s",
+        "staticPodPath": MANIFESTS,
     })
 }
 
 impl Node {
+    /// Has kubelet run a pod by itself, named `NAME-NODE`.
+    pub fn write_static_pod(&self, pod: &Value) {
+        let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+        files::write_json(&self.path(&static_pod(name)), pod);
+    }
+
+    pub fn remove_static_pod(&self, name: &str) {
+        self.run("rm", &[&static_pod(name)]);
+    }
+
     /// Starts kubelet. The node is ready some time later.
     pub fn start_kubelet(&mut self) {
         self.stop_kubelet();
@@ -62,4 +76,8 @@ impl Node {
         }
         self.kubelet = Some(self.spawn("kubelet", &tools::kubernetes("kubelet"), &args));
     }
+}
+
+fn static_pod(name: &str) -> String {
+    format!("{MANIFESTS}/{name}.json")
 }

@@ -56,7 +56,7 @@ pub(super) fn wire(netns: &Netns, control: &Control, index: u8, options: &Option
 }
 
 /// Routes to the pods of node `index`.
-fn routes(netns: &Netns, index: u8, family: Family) {
+pub(super) fn routes(netns: &Netns, index: u8, family: Family) {
     for (pods, via) in address::pods(index, family)
         .iter()
         .zip(address::node(index, family))
