@@ -43,6 +43,36 @@ pub enum InvalidRequest {
     Address { cidr: String, why: &'static str },
 }
 
+/// A sandbox whose pod is being created.
+#[derive(Debug)]
+pub(super) struct Created {
+    pub(super) sandbox: Sandbox,
+    /// What is wrong with its CNI result, of which the sandbox then has nothing.
+    pub(super) flaw: Option<InvalidRequest>,
+}
+
+/// As [`sandbox`], with an odd CNI result told apart from a sandbox that cannot
+/// be named: pods that are not to be captured do not care.
+pub(super) fn created(
+    message: Option<Message>,
+    interfaces: &[Interface],
+    addresses: &[Address],
+) -> Result<Option<Created>, InvalidRequest> {
+    let Some(bare) = sandbox(message.clone(), &[], &[])? else {
+        return Ok(None);
+    };
+    Ok(match sandbox(message, interfaces, addresses) {
+        Ok(sandbox) => sandbox.map(|sandbox| Created {
+            sandbox,
+            flaw: None,
+        }),
+        Err(flaw) => Some(Created {
+            sandbox: bare,
+            flaw: Some(flaw),
+        }),
+    })
+}
+
 /// A sandbox that is a Kubernetes pod's, or None for one that is not.
 pub(super) fn sandbox(
     message: Option<Message>,

@@ -18,7 +18,7 @@ use super::{
     available::available,
     error::CniError,
     learn::{Learned, learn},
-    request,
+    request::{self, Created, InvalidRequest},
 };
 use crate::{
     capture::{AddError, Capture, Sandbox, Ticket},
@@ -63,9 +63,9 @@ impl<R: Resolve> Service<R> {
         let ticket = self.capture.ticket();
         let wait = wait(request.deadline_ms, self.options.add_deadline);
         let excluded = request.excluded;
-        let sandbox = request::sandbox(request.sandbox, &request.interfaces, &request.addresses);
-        let sandbox = match sandbox {
-            Ok(Some(sandbox)) => sandbox,
+        let sandbox = request::created(request.sandbox, &request.interfaces, &request.addresses);
+        let Created { sandbox, flaw } = match sandbox {
+            Ok(Some(created)) => created,
             Ok(None) => return Ok(AddOutcome::Passed),
             Err(error) if excluded => {
                 tracing::warn!(%error, "the sandbox of an excluded pod cannot be noted");
@@ -86,6 +86,7 @@ impl<R: Resolve> Service<R> {
             service: self,
             ticket,
             sandbox,
+            flaw,
             started: Clock::now(),
             deadline: Instant::now() + wait,
         };
@@ -139,6 +140,8 @@ struct Add<'a, R> {
     service: &'a Service<R>,
     ticket: Ticket,
     sandbox: Sandbox,
+    /// What is wrong with the CNI result. It concerns pods to be captured only.
+    flaw: Option<InvalidRequest>,
     started: Clock,
     deadline: Instant,
 }
@@ -172,7 +175,10 @@ impl<R: Resolve> Add<'_, R> {
 
     async fn decide(self, intent: Intent) -> Result<AddOutcome, CniError> {
         match intent.wanted {
-            Wanted::Captured if !intent.host_network => self.capture(intent).await,
+            Wanted::Captured if !intent.host_network => match self.flaw {
+                Some(flaw) => Err(CniError::Invalid(flaw)),
+                None => self.capture(intent).await,
+            },
             Wanted::Unsupported => Err(CniError::Unsupported {
                 pod: self.sandbox.pod(),
                 message: intent.message,
@@ -197,13 +203,15 @@ impl<R: Resolve> Add<'_, R> {
             status.mark_unchanged();
             desired.mark_unchanged();
             let attempt = capture.add(self.ticket, self.sandbox.clone(), Some(intent.clone()));
-            let reason = match attempt.await {
-                Ok(_) => return Ok(AddOutcome::Captured),
-                Err(AddError::NotReady { reason }) => reason,
-                Err(source) => {
+            let reason = match timeout_at(self.deadline, attempt).await {
+                Ok(Ok(_)) => return Ok(AddOutcome::Captured),
+                Ok(Err(AddError::NotReady { reason })) => reason,
+                Ok(Err(source)) => {
                     let pod = self.sandbox.pod();
                     return Err(CniError::Add { pod, source });
                 }
+                // It may be captured yet; the runtime's DEL undoes that.
+                Err(_) => "the agent is busy with other changes to the node".into(),
             };
             let woken = async {
                 tokio::select! {

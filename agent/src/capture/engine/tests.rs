@@ -1,6 +1,7 @@
 //! The engine over a kernel made of values.
 
 mod addition;
+mod collection;
 mod leaving;
 mod upkeep;
 

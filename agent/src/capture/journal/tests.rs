@@ -47,6 +47,19 @@ fn entries_come_back_oldest_first() {
 }
 
 #[test]
+fn entries_from_before_networks_were_kept_are_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = Journal::open_for_boot(directory.path(), "boot").unwrap();
+    journal.write(&entry("a", 1)).unwrap();
+    let path = journal.path("a");
+    let stored = fs::read_to_string(&path).unwrap();
+    let old = stored.replace(r#""network":"net","#, "");
+    assert_ne!(stored, old);
+    fs::write(&path, old).unwrap();
+    assert_eq!(journal.load()[0].sandbox.network, "");
+}
+
+#[test]
 fn entries_of_another_boot_are_dropped() {
     let directory = tempfile::tempdir().unwrap();
     let journal = Journal::open_for_boot(directory.path(), "one").unwrap();

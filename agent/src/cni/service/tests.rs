@@ -301,15 +301,171 @@ async fn malformed_requests_change_nothing() {
         node.add(bad).await.unwrap_err().code(),
         Code::InvalidArgument
     );
-    let mut bad = a();
-    bad.addresses[0].cidr = "10.0.0.4".into();
-    assert_eq!(
-        node.add(bad).await.unwrap_err().code(),
-        Code::InvalidArgument
-    );
     let del = DelPodRequest { sandbox: None };
     let refused = node.service().del_pod(Request::new(del)).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_odd_result_concerns_pods_to_be_captured_only() {
+    let mut node = Node::ready().await;
+    let with = |cidr: &str| {
+        let mut odd = a();
+        odd.addresses[0].cidr = cidr.into();
+        odd
+    };
+    let many = || {
+        let mut many = a();
+        many.interfaces = vec![many.interfaces[0].clone(); 5_000];
+        many
+    };
+    for cidr in [
+        "10.0.0.4",
+        "0.0.0.0/0",
+        "::ffff:10.0.0.4/128",
+        "224.0.0.1/4",
+    ] {
+        node.want(intent("a", Wanted::Captured));
+        let refused = node.add(with(cidr)).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+        assert!(refused.message().contains(cidr), "{refused}");
+        node.want(intent("a", Wanted::Nothing));
+        assert_eq!(node.add(with(cidr)).await.unwrap(), AddOutcome::Passed);
+        node.capture.del("c-a".into(), String::new()).await;
+    }
+    node.want(intent("a", Wanted::Captured));
+    let refused = node.add(many()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+    node.want(intent("a", Wanted::Nothing));
+    assert_eq!(node.add(many()).await.unwrap(), AddOutcome::Passed);
+    assert_eq!(node.programmed(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn paths_that_are_no_namespace_are_refused() {
+    let mut node = Node::ready().await;
+    node.want(intent("a", Wanted::Captured));
+    for (netns, code) in [
+        ("/no/such/file", Code::FailedPrecondition),
+        ("/run/netns/../netns/a", Code::InvalidArgument),
+        ("run/netns/a", Code::InvalidArgument),
+        ("", Code::InvalidArgument),
+    ] {
+        let mut odd = a();
+        odd.sandbox.as_mut().unwrap().netns = netns.into();
+        let refused = node.add(odd).await.unwrap_err();
+        assert_eq!(refused.code(), code, "{netns}: {refused}");
+        assert!(refused.message().contains(netns), "{netns}: {refused}");
+    }
+    assert_eq!(node.programmed(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_is_busy_answers_before_the_shim_gives_up() {
+    let mut node = Node::ready().await;
+    node.want(intent("a", Wanted::Captured));
+    let mut status = node.capture.status();
+    let known = |status: &Arc<crate::status::NodeStatus>| status.pods.contains_key(&uid("a"));
+    status.wait_for(known).await.unwrap();
+    let service = node.service();
+    let kernel = node.kernel.clone();
+    let (held, holds) = std::sync::mpsc::channel();
+    // The engine waits for its kernel meanwhile.
+    let holder = std::thread::spawn(move || {
+        let _state = kernel.state();
+        held.send(()).unwrap();
+        std::thread::sleep(Duration::from_secs(2));
+    });
+    holds.recv().unwrap();
+    let started = Clock::now();
+    let refused = service.add_pod(Request::new(a())).await.unwrap_err();
+    assert!(started.elapsed() < Duration::from_millis(1_500));
+    assert_eq!(refused.code(), Code::Unavailable);
+    assert!(refused.message().contains("busy"), "{refused}");
+    // The runtime then deletes the sandbox.
+    holder.join().unwrap();
+    node.capture.del("c-a".into(), "eth0".into()).await;
+    assert_eq!(node.programmed(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_is_what_the_agent_knows_anyway() {
+    let ask = |node: &Node| {
+        let service = node.service();
+        async move { service.status(Request::new(StatusRequest {})).await }
+    };
+    // Fresh, without a state and a proxy, both of which come as pods.
+    let mut node = Node::new();
+    ask(&node).await.unwrap();
+    node.want(intent("a", Wanted::Captured));
+    ask(&node).await.unwrap();
+    let mut node = Node::ready().await;
+    node.want(intent("a", Wanted::Captured));
+    node.add(a()).await.unwrap();
+    // Captured pods stay so: nobody waits.
+    node.kernel.change(|state| {
+        state.findings = vec![sluice_kernel::model::Refusal {
+            check: "ipvs",
+            evidence: "kube-ipvs0 is there".into(),
+            remedy: "run kube-proxy in another mode".into(),
+        }];
+    });
+    node.capture.resync().await.unwrap();
+    ask(&node).await.unwrap();
+    node.kernel
+        .attach("/run/netns/b", 12, "veth-b", &["10.0.0.5"]);
+    node.want(intent("b", Wanted::Captured));
+    let mut status = node.capture.status();
+    let known = |status: &Arc<crate::status::NodeStatus>| status.pods.contains_key(&uid("b"));
+    status.wait_for(known).await.unwrap();
+    let looks = node.kernel.state().preflights;
+    let refused = ask(&node).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    for part in ["shop/b", "kube-ipvs0 is there", "run kube-proxy"] {
+        assert!(refused.message().contains(part), "{refused}");
+    }
+    assert!(node.kernel.state().preflights <= looks + 1);
+    node.desired.leave = true;
+    node.want(intent("b", Wanted::Captured));
+    let mut status = node.capture.status();
+    let leaves =
+        |status: &Arc<crate::status::NodeStatus>| status.leaving != crate::status::Leaving::No;
+    status.wait_for(leaves).await.unwrap();
+    ask(&node).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gc_forgets_what_is_not_listed() {
+    let mut node = Node::ready().await;
+    node.want(intent("a", Wanted::Captured));
+    node.add(a()).await.unwrap();
+    let mut noted = request("n", "kube-system", "10.0.0.7");
+    noted.excluded = true;
+    node.add(noted).await.unwrap();
+    let gc = |network: &str, valid: &[&str]| {
+        let attachment = |name: &&str| sluice_proto::agent::v1::Attachment {
+            container_id: format!("c-{name}"),
+            ifname: "eth0".into(),
+        };
+        let request = GcRequest {
+            network: network.into(),
+            valid: valid.iter().map(attachment).collect(),
+        };
+        let service = node.service();
+        async move {
+            let answer = service.gc(Request::new(request)).await;
+            answer.map(|answer| answer.into_inner().forgotten)
+        }
+    };
+    assert_eq!(gc("net", &["a", "n", "zt", "x"]).await.unwrap(), 0);
+    assert_eq!(gc("other", &[]).await.unwrap(), 0);
+    assert_eq!(gc("", &[]).await.unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(node.programmed(), 1);
+    assert_eq!(gc("net", &["zt", "n"]).await.unwrap(), 1);
+    assert_eq!(node.programmed(), 0);
+    // Also what was only noted.
+    assert_eq!(gc("net", &[]).await.unwrap(), 2);
+    assert_eq!(gc("net", &[]).await.unwrap(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
