@@ -82,8 +82,12 @@ fn results() {
     ] {
         refused(&with(result), 6, names);
     }
-    let deep = format!(r#"{{"x":{}{}}}"#, "[".repeat(5_000), "]".repeat(5_000));
-    refused(&with(&deep), 6, "configuration");
+    // What nobody asked for is handed on, however odd.
+    let (open, close) = ("[".repeat(5_000), "]".repeat(5_000));
+    let deep = format!(r#"{{"cniVersion":"1.0.0","x":{open}{close}}}"#);
+    let call = with(&deep);
+    let _agent = FakeAgent::start(&call.socket(), Answers::With(AddOutcome::Passed));
+    assert_eq!(call.run().result(), deep);
     // What is of the right form is the agent's to judge, which knows of the pod.
     for address in [
         "0.0.0.0/0",
