@@ -70,6 +70,8 @@ pub struct Options {
     pub proxy_netns: Option<PathBuf>,
     /// The proxy's addresses, when no proxy pod is in the intents.
     pub proxy_addresses: BTreeSet<IpAddr>,
+    /// How long a sandbox is to be gone before it is forgotten without a DEL.
+    pub grace: Duration,
 }
 
 impl Default for Options {
@@ -78,6 +80,7 @@ impl Default for Options {
             resync: Duration::from_secs(30),
             proxy_netns: None,
             proxy_addresses: BTreeSet::new(),
+            grace: Duration::from_secs(20),
         }
     }
 }

@@ -15,6 +15,7 @@ pub mod resolve;
 pub mod service;
 
 pub use self::{
+    notes::Notes,
     resolve::{Resolve, Resolved},
     service::{Options, Service},
 };

@@ -6,7 +6,7 @@ use std::{
     os::unix::net::UnixStream,
     path::PathBuf,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use sluice_kernel::{Kernel, KernelError};
@@ -29,7 +29,7 @@ use crate::{
     capture::{
         self, Capture, Journal, JournalError, StartError, journal::JOURNAL, search::HostFind,
     },
-    cni::{self, namespaces, notes},
+    cni::{self, Notes, namespaces, notes},
     config::{Certificate, Config, Directories, SOCKET},
     control::{self, Control, Link, store::Store},
     files::{self, FileError},
@@ -116,14 +116,18 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         standing
             .as_ref()
             .map_or(Ok(()), |seen| seen.borrow().ready(now))?;
-        ready(&status.borrow(), &link.borrow(), now)
+        ready(&status.borrow(), &link.borrow(), Instant::now())
     };
     let _endpoints = http::serve(config.metrics_listen, recorder, is_ready).await?;
     let operators = match config.ops_listen {
         Some(address) => Some(serve::listen(address).await?),
         None => None,
     };
-    take_over_notes(config.directories.state_dir.join(NOTES), &capture).await;
+    let noted = config.directories.state_dir.join(NOTES);
+    let noted = Arc::new(Notes::new(noted, capture.clone()));
+    noted.take_over().await;
+    let keeping = Arc::clone(&noted);
+    tokio::spawn(async move { keeping.keep().await });
     tokio::spawn(namespaces::keep(
         run_dir.join(NAMESPACES),
         capture.desired(),
@@ -138,7 +142,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let stop = CancellationToken::new();
     let sockets = (socket, operators);
     let directories = config.directories.clone();
-    let mut serving = services(config, sockets, reload, &capture, &control, &stop)?;
+    let mut serving = services(config, sockets, (reload, noted), &capture, &control, &stop)?;
     // The shim is not installed before it would be answered.
     kept.start(&capture);
     info!(version = env!("CARGO_PKG_VERSION"), "the agent runs");
@@ -213,7 +217,9 @@ fn forget(directories: &Directories) {
         gone(socket);
     }
     gone(run_dir.join(NAMESPACES));
-    gone(state_dir.join(NOTES));
+    let noted = state_dir.join(NOTES);
+    gone(notes::rejected(&noted));
+    gone(noted);
     gone(Store::new(state_dir).path().to_owned());
     gone(identity::file(state_dir));
     // Mounted into a container they stay, empty.
@@ -275,6 +281,7 @@ fn engine(config: &Config) -> Result<Capture, RunError> {
         resync: config.resync_interval,
         proxy_netns: config.proxy_netns.clone(),
         proxy_addresses: config.proxy_addresses.clone(),
+        ..capture::Options::default()
     };
     let find = HostFind::open(&config.settings, &config.proc_dir)?;
     Ok(Capture::start_with(
@@ -295,25 +302,10 @@ async fn pass_on(mut from: watch::Receiver<Link>, to: watch::Sender<Link>) {
     }
 }
 
-/// Before the first desired state: what the shim did while nobody was there.
-async fn take_over_notes(path: PathBuf, capture: &Capture) {
-    match notes::take_over(path, capture).await {
-        Ok(0) => {}
-        Ok(count) => info!(
-            count,
-            "took over what the shim noted while no agent answered"
-        ),
-        Err(error) => warn!(
-            error = &error as &dyn Error,
-            "cannot read what the shim noted while no agent answered"
-        ),
-    }
-}
-
 fn services(
     config: Config,
     (socket, operators): (Incoming, Option<TcpListener>),
-    reload: Arc<Reload>,
+    (reload, noted): (Arc<Reload>, Arc<Notes>),
     capture: &Capture,
     control: &Control,
     stop: &CancellationToken,
@@ -324,7 +316,7 @@ fn services(
         excluded_namespaces: config.excluded_namespaces,
         add_deadline: config.add_deadline,
     };
-    let cni = cni::Service::new(capture.clone(), control.resolver(), options);
+    let cni = cni::Service::new(capture.clone(), control.resolver(), options).with_notes(noted);
     let status = || capture.status();
     let mut serving = vec![serve::local(
         socket,

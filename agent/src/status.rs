@@ -160,6 +160,8 @@ pub enum EventKind {
     Proxy,
     Controller,
     Finding,
+    /// A sandbox that nobody deleted, or notes of the shim that were lost.
+    Sandbox,
 }
 
 impl PodState {

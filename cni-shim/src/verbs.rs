@@ -144,7 +144,7 @@ fn note(
     result: Option<&PrevResult<'_>>,
     stderr: &mut String,
 ) {
-    if let Err(error) = notes::append(&conf.notes_file, what, env, result) {
+    if let Err(error) = notes::append(&conf.notes_file, &conf.network, what, env, result) {
         let file = conf.notes_file.display();
         complain(stderr, &format!("no note for the agent in {file}: {error}"));
     }

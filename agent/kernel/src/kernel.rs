@@ -155,6 +155,12 @@ impl Kernel {
         netns::alive(id)
     }
 
+    /// Whether a namespace is gone: its path leads nowhere, or to another one
+    /// than `id`. An error where nobody can tell.
+    pub fn netns_gone(path: &Path, id: Option<&NetnsId>) -> Result<bool, NetnsError> {
+        netns::gone(path, id)
+    }
+
     /// Which of the proxy's ports have a listener that steered connections
     /// reach, in every address family that is in use there. None once the
     /// namespace is gone.

@@ -158,6 +158,21 @@ pub(crate) fn alive(id: &NetnsId) -> bool {
         .is_ok_and(|found| (found.dev(), found.ino()) == (id.device, id.inode))
 }
 
+/// Whether a namespace is gone: its path leads nowhere, or to another one than
+/// `id`. An error where nobody can tell.
+pub(crate) fn gone(path: &Path, id: Option<&NetnsId>) -> Result<bool, NetnsError> {
+    match std::fs::metadata(path) {
+        Ok(found) => Ok(id.is_some_and(|id| (found.dev(), found.ino()) != (id.device, id.inode))),
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(true),
+            _ => Err(NetnsError::Open {
+                path: path.into(),
+                source: error,
+            }),
+        },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,16 +181,31 @@ mod tests {
     fn our_own_namespace_is_one_and_stays_the_same() {
         let id = identify(Path::new("/proc/self/ns/net")).unwrap();
         assert!(alive(&id));
+        assert!(!gone(&id.path, Some(&id)).unwrap());
+        assert!(!gone(&id.path, None).unwrap());
         assert!(Netns::open_same(&id).is_ok());
         let other = NetnsId {
             inode: id.inode + 1,
             ..id
         };
         assert!(!alive(&other));
+        assert!(gone(&other.path, Some(&other)).unwrap());
         assert!(matches!(
             Netns::open_same(&other),
             Err(NetnsError::Replaced { .. })
         ));
+    }
+
+    #[test]
+    fn what_cannot_be_looked_at_is_not_gone() {
+        assert!(gone(Path::new("/nonexistent/netns"), None).unwrap());
+        assert!(gone(Path::new("/proc/self/status/netns"), None).unwrap());
+        // A loop of links.
+        let directory = std::env::temp_dir().join(format!("sluice-gone-{}", std::process::id()));
+        std::os::unix::fs::symlink(&directory, &directory).unwrap();
+        let looked = gone(&directory, None);
+        std::fs::remove_file(&directory).unwrap();
+        assert!(matches!(looked, Err(NetnsError::Open { .. })));
     }
 
     #[test]

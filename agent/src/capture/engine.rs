@@ -9,9 +9,10 @@ mod look;
 mod pass;
 mod proxies;
 mod publish;
+mod sweep;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     error::Error,
     sync::{
         Arc,
@@ -123,6 +124,8 @@ pub(super) struct Engine<K: Kernel> {
     /// Looks for proxies that nobody told of.
     search: Option<Search>,
     watching: Option<Watching>,
+    /// Sandboxes that are gone, since when that has been seen.
+    missing: BTreeMap<String, Instant>,
     /// Repairs of tampering since start.
     repairs: u64,
     tick: Instant,
@@ -169,6 +172,7 @@ impl<K: Kernel> Engine<K> {
             steering,
             search,
             watching: None,
+            missing: BTreeMap::new(),
             repairs: 0,
             tick: now + TICK,
             due: None,

@@ -5,7 +5,9 @@
 
 use std::{
     collections::BTreeSet,
+    error::Error,
     fs,
+    hash::{BuildHasher, Hasher, RandomState},
     net::IpAddr,
     path::{Path, PathBuf},
 };
@@ -86,8 +88,7 @@ struct StoredNetns {
 impl Journal {
     /// The journal under the agent's run directory, made if it is not there.
     pub fn open(run_dir: &Path) -> Result<Self, JournalError> {
-        let boot = files::read_bounded(Path::new(BOOT_ID), 64)?;
-        Self::open_for_boot(run_dir, String::from_utf8_lossy(&boot).trim())
+        Self::open_for_boot(run_dir, &boot(Path::new(BOOT_ID)))
     }
 
     /// As [`Journal::open`], for the boot of this id.
@@ -138,6 +139,30 @@ impl Journal {
         Ok(())
     }
 
+    /// Removes every file but those of these containers.
+    pub fn tidy(&self, known: impl Fn(&str) -> bool) {
+        let names = fs::read_dir(&self.directory)
+            .into_iter()
+            .flatten()
+            .flatten();
+        for name in names {
+            let path = name.path();
+            let id = path.file_name().and_then(|name| name.to_str());
+            let id = id.and_then(|name| name.strip_suffix(".json"));
+            if id.is_some_and(&known) {
+                continue;
+            }
+            match files::remove(&path) {
+                Ok(()) => {
+                    tracing::info!(path = %path.display(), "a journal entry of nobody is removed")
+                }
+                Err(error) => {
+                    tracing::warn!(%error, path = %path.display(), "cannot remove a journal entry of nobody");
+                }
+            }
+        }
+    }
+
     fn path(&self, container_id: &str) -> PathBuf {
         self.directory.join(format!("{container_id}.json"))
     }
@@ -168,6 +193,27 @@ impl Journal {
         }
         Ok(stored.into_entry())
     }
+}
+
+/// The kernel's name of this boot. Without one nothing that was written before
+/// is believed, and nothing that is written now will be.
+fn boot(file: &Path) -> String {
+    let read = files::read_bounded(file, 64);
+    let read = read.map(|id| String::from_utf8_lossy(&id).trim().to_owned());
+    match read {
+        Ok(id) if !id.is_empty() => return id,
+        Ok(_) => {
+            tracing::warn!(file = %file.display(), "the boot has no id; the journal is not believed")
+        }
+        Err(error) => tracing::warn!(
+            error = &error as &dyn Error,
+            "cannot tell which boot this is; the journal is not believed"
+        ),
+    }
+    format!(
+        "unknown-{:016x}",
+        RandomState::new().build_hasher().finish()
+    )
 }
 
 impl Entry {

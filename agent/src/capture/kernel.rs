@@ -68,6 +68,9 @@ pub trait Kernel: Send + 'static {
     fn netns_id(&self, path: &Path) -> Result<NetnsId, Fault>;
     /// Whether the path still leads to the same namespace.
     fn netns_alive(&self, id: &NetnsId) -> bool;
+    /// Whether the path leads nowhere, or to another namespace than `id`. An
+    /// error where that cannot be told.
+    fn netns_gone(&self, path: &Path, id: Option<&NetnsId>) -> Result<bool, Fault>;
     /// The needed ports that are listened on in the proxy's namespace.
     fn listening(&mut self, proxy: &NetnsId) -> Result<BTreeSet<u16>, Fault>;
     /// Makes the kernel what `node` says, and reads it back.

@@ -79,27 +79,66 @@ pub(super) fn by_hint_or_route<K: Kernel>(
     }
 }
 
+/// Why a journal entry is not believed.
+#[derive(Debug)]
+pub(super) struct Disagreement {
+    pub(super) reason: String,
+    /// Its sandbox is gone for good; else its pod may be found anew.
+    pub(super) gone: bool,
+}
+
 /// Whether a journal entry still agrees with the node, or why it does not.
-pub(super) fn agrees<K: Kernel>(kernel: &mut K, entry: &Entry) -> Result<(), String> {
-    if let Some(netns) = &entry.netns
-        && !kernel.netns_alive(netns)
-    {
-        return Err(format!(
-            "its network namespace {} is gone or another one",
-            netns.path.display()
-        ));
+pub(super) fn agrees<K: Kernel>(kernel: &mut K, entry: &Entry) -> Result<(), Disagreement> {
+    if netns_is_gone(kernel, entry) {
+        let links = kernel.links();
+        return Err(Disagreement {
+            reason: format!(
+                "its network namespace {} is gone or another one",
+                entry.sandbox.netns.display()
+            ),
+            gone: links.is_ok_and(|links| link_is_gone(entry, &links, |_| false)),
+        });
     }
+    let disagree = |reason| {
+        Err(Disagreement {
+            reason,
+            gone: false,
+        })
+    };
     let Some(link) = &entry.link else {
         return Ok(());
     };
-    let found = kernel
-        .locate(Some(&link.name), &entry.sandbox.addresses)
-        .map_err(|fault| fault.message)?;
-    if found != *link {
-        return Err(format!(
+    match kernel.locate(Some(&link.name), &entry.sandbox.addresses) {
+        Ok(found) if found == *link => Ok(()),
+        Ok(found) => disagree(format!(
             "link {} has index {} now, and had {}",
             link.name, found.index, link.index
-        ));
+        )),
+        Err(fault) => disagree(fault.message),
     }
-    Ok(())
+}
+
+/// Whether the sandbox's namespace is gone. What cannot be looked at is not.
+pub(super) fn netns_is_gone<K: Kernel>(kernel: &K, entry: &Entry) -> bool {
+    let gone = kernel.netns_gone(&entry.sandbox.netns, entry.netns.as_ref());
+    gone.unwrap_or_else(|fault| {
+        tracing::warn!(%fault, "cannot tell whether a sandbox is still there; it is taken to be");
+        false
+    })
+}
+
+/// Whether none of the links there are is the sandbox's: none has its index, and
+/// none its name, unless that one has another `owner` by now.
+pub(super) fn link_is_gone(
+    entry: &Entry,
+    links: &BTreeSet<Link>,
+    owner: impl Fn(&Link) -> bool,
+) -> bool {
+    let alike = |link: &Link| match (&entry.link, &entry.sandbox.host_link) {
+        (Some(its), _) => link.index == its.index || link.name == its.name,
+        (None, Some(name)) => link.name == *name,
+        // Nothing was ever done for it, so there is nothing to lose.
+        (None, None) => false,
+    };
+    !links.iter().any(|link| alike(link) && !owner(link))
 }

@@ -12,6 +12,7 @@ use sluice_kernel::model::{Pod, PodUid};
 use super::{
     Ticket, Tickets,
     journal::{Entry, Journal, JournalError},
+    locate::Disagreement,
     plan::Subject,
     sandbox::Attached,
 };
@@ -46,7 +47,7 @@ impl Memory {
     pub(super) fn load(
         journal: Journal,
         tickets: Tickets,
-        mut agrees: impl FnMut(&Entry) -> Result<(), String>,
+        mut agrees: impl FnMut(&Entry) -> Result<(), Disagreement>,
     ) -> Self {
         let mut memory = Self {
             entries: BTreeMap::new(),
@@ -66,17 +67,27 @@ impl Memory {
                     memory.answered.insert(id.clone(), Instant::now());
                     memory.entries.insert(id, entry);
                 }
-                Err(reason) => {
+                Err(Disagreement { reason, gone }) => {
                     tracing::info!(
                         container_id = id,
                         pod = entry.sandbox.pod(),
                         reason,
-                        "journal entry set aside; its pod is looked for anew"
+                        gone,
+                        "journal entry set aside; its pod is looked for anew unless it is gone"
                     );
+                    if gone {
+                        metrics::counter!("sluice_sandboxes_swept_total").increment(1);
+                        memory.forgotten.extend(entry.uid);
+                    }
                     memory.remove_file(&id);
                 }
             }
         }
+        let lives = |uid: &PodUid| {
+            let mut entries = memory.entries.values();
+            entries.any(|entry| entry.uid.as_ref() == Some(uid))
+        };
+        memory.forgotten.retain(|uid| !lives(uid));
         memory
     }
 
@@ -204,9 +215,15 @@ impl Memory {
             self.deleted
                 .retain(|_, (_, at)| now.duration_since(*at) < TOMBSTONE);
         }
-        if self.deleted.len() < TOMBSTONES {
-            self.deleted.insert(container_id, (ticket, now));
+        // An ADD is more likely to be under way for one that was deleted lately.
+        while self.deleted.len() >= TOMBSTONES {
+            let oldest = self.deleted.iter().min_by_key(|(_, (_, at))| *at);
+            let Some(oldest) = oldest.map(|(id, _)| id.clone()) else {
+                break;
+            };
+            self.deleted.remove(&oldest);
         }
+        self.deleted.insert(container_id, (ticket, now));
     }
 
     /// Whether a DEL came after the ADD that has this ticket.
@@ -263,17 +280,8 @@ impl Memory {
         }
     }
 
-    /// Forgets sandboxes whose namespace is gone: their DEL never came.
-    pub(super) fn sweep(&mut self, mut alive: impl FnMut(&Entry) -> bool) {
-        let gone: Vec<String> = self
-            .entries
-            .iter()
-            .filter(|(_, entry)| !alive(entry))
-            .map(|(id, _)| id.clone())
-            .collect();
-        for id in gone {
-            tracing::info!(container_id = id, "sandbox is gone and was never deleted");
-            self.remove(&id);
-        }
+    /// Removes files that are nobody's: one that could not be removed in time.
+    pub(super) fn tidy(&self) {
+        self.journal.tidy(|id| self.entries.contains_key(id));
     }
 }

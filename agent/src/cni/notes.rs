@@ -1,251 +1,240 @@
-//! What the shim noted while the agent was down, taken over at start.
+//! What the shim noted while the agent did not answer: taken over at start, and
+//! while the agent runs before the next call is answered, since it may have been
+//! too slow for a call and never have ended.
+//!
+//! [`file`] reads under the shim's lock, [`line`] tells good lines from bad ones,
+//! which are set aside. A note leaves the file only once everything in it has
+//! been done: whoever dies in between does it all again, which changes nothing.
+
+mod file;
+mod line;
 
 use std::{
-    fs::{File, OpenOptions},
-    io::{self, Read, Seek, SeekFrom},
-    net::IpAddr,
+    error::Error,
+    io,
     path::{Path, PathBuf},
-    thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
-use nix::{
-    errno::Errno,
-    fcntl::{Flock, FlockArg},
-};
-use serde::Deserialize;
-use sluice_proto::agent::v1 as proto;
-use tokio::task;
+use tokio::{sync::Mutex, task, time::sleep};
 
-use super::request;
+use self::line::Line;
 use crate::{
-    capture::{Capture, Sandbox},
-    files::FileError,
+    capture::Capture,
+    error::chain,
+    files::{self, FileError},
+    status::{Event, EventKind},
 };
 
-/// The shim stops writing at this size; more is not read.
-const MAX_FILE: u64 = 1024 * 1024;
-/// How long the file may be locked by someone else. The shim holds it for the
-/// time of one write.
-const LOCK: Duration = Duration::from_secs(5);
+/// How long somebody else may hold the lock: the shim does for one write. Before
+/// a call is answered there is less time.
+const START: Duration = Duration::from_secs(5);
+const CALL: Duration = Duration::from_millis(250);
+/// Between two looks while nobody calls.
+const POLL: Duration = Duration::from_secs(2);
+/// Before what failed is tried again.
+const AGAIN: Duration = Duration::from_secs(5);
+/// Shims that go on writing meanwhile are read the next time.
+const ROUNDS: usize = 16;
+/// Of the notes that were set aside, the newest are kept.
+const MAX_REJECTED: usize = 256 * 1024;
 
-/// One line.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Note {
-    verb: Verb,
-    container_id: String,
-    #[serde(default)]
-    netns: String,
-    #[serde(default)]
-    ifname: String,
-    #[serde(default)]
-    pod_uid: String,
-    #[serde(default)]
-    pod_namespace: String,
-    #[serde(default)]
-    pod_name: String,
-    #[serde(default)]
-    interfaces: Vec<NotedInterface>,
-    #[serde(default)]
-    addresses: Vec<NotedAddress>,
-}
-
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
-enum Verb {
-    #[serde(rename = "DEL")]
-    Del,
-    /// An ADD that was let through.
-    #[serde(rename = "PASSED")]
-    Passed,
-}
-
-/// An interface of prevResult.
-#[derive(Clone, Debug, Deserialize)]
-struct NotedInterface {
-    #[serde(default)]
-    name: String,
-    #[serde(default)]
-    sandbox: String,
-}
-
-/// An address of prevResult: as CNI writes it, or just the text.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
-enum NotedAddress {
-    Text(String),
-    Cni {
-        #[serde(alias = "cidr")]
-        address: String,
-        interface: Option<u32>,
-    },
-}
-
-/// What a line asks for.
-#[derive(Clone, Debug, Eq, PartialEq)]
-enum Noted {
-    Del {
-        container_id: String,
-        ifname: String,
-    },
-    Passed(Sandbox),
-}
-
-/// The file, locked, and what it says.
+/// The shim's notes. One at a time takes them over; who comes meanwhile waits.
 #[derive(Debug)]
-struct Taken {
-    file: Flock<File>,
-    notes: Vec<Noted>,
+pub struct Notes {
+    path: PathBuf,
+    capture: Capture,
+    trouble: Mutex<Trouble>,
 }
 
-/// Applies what the shim noted, in its order, and empties the file. To be
-/// called before the first desired state is set. What cannot be read is logged
-/// and left alone; the kernel is looked at anyway.
-pub async fn take_over(path: PathBuf, capture: &Capture) -> Result<usize, FileError> {
-    let at = path.clone();
-    let taken = task::spawn_blocking(move || take(&at))
-        .await
-        .unwrap_or_else(|error| Err(FileError::at("read", &path)(io::Error::other(error))))?;
-    let Some(Taken { file, notes }) = taken else {
-        return Ok(0);
-    };
-    let count = notes.len();
-    for noted in notes {
-        match noted {
-            Noted::Del {
+/// Why they could not be read the last time.
+#[derive(Debug, Default)]
+struct Trouble {
+    why: String,
+    until: Option<Instant>,
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+struct Tally {
+    taken: u64,
+    /// Lines that make no sense, and why the first does not.
+    rejected: Vec<u8>,
+    rejections: u64,
+    why: Option<String>,
+    /// There were more than the file may have.
+    lost: bool,
+}
+
+impl Notes {
+    pub fn new(path: PathBuf, capture: Capture) -> Self {
+        Self {
+            path,
+            capture,
+            trouble: Mutex::default(),
+        }
+    }
+
+    /// At start, before the first desired state is set. What cannot be read is
+    /// reported, and looked at again later.
+    pub async fn take_over(&self) {
+        let mut trouble = self.trouble.lock().await;
+        self.take(&mut trouble, START).await;
+    }
+
+    /// What was noted before this moment is done when this returns: a DEL that
+    /// the shim noted never comes after an ADD that it made later.
+    pub async fn settle(&self) {
+        let mut trouble = self.trouble.lock().await;
+        let rests = trouble.until.is_some_and(|until| Instant::now() < until);
+        if !rests && file::may_have_notes(&self.path) {
+            self.take(&mut trouble, CALL).await;
+        }
+    }
+
+    /// Looks now and then: nobody may call for a long time.
+    pub async fn keep(&self) {
+        loop {
+            sleep(POLL).await;
+            self.settle().await;
+        }
+    }
+
+    async fn take(&self, trouble: &mut Trouble, patience: Duration) {
+        let mut tally = Tally::default();
+        let ended = self.replay(&mut tally, patience).await;
+        self.report(&tally).await;
+        match ended {
+            Ok(()) => *trouble = Trouble::default(),
+            Err(error) => {
+                let why = chain(&error);
+                if why != trouble.why {
+                    tracing::warn!(
+                        error = why,
+                        "cannot take over what the shim noted; remove what is in the way. What is \
+                         gone is found by looking"
+                    );
+                }
+                let until = Some(Instant::now() + AGAIN);
+                *trouble = Trouble { why, until };
+            }
+        }
+    }
+
+    /// Does what the file says until it has been emptied.
+    async fn replay(&self, tally: &mut Tally, patience: Duration) -> Result<(), FileError> {
+        let mut done = 0;
+        for _ in 0..ROUNDS {
+            let path = self.path.clone();
+            let next = task::spawn_blocking(move || file::next(&path, done, patience))
+                .await
+                .unwrap_or_else(|error| {
+                    Err(FileError::at("read", &self.path)(io::Error::other(error)))
+                });
+            let Some(chunk) = next? else {
+                return Ok(());
+            };
+            done = chunk.end;
+            tally.lost |= chunk.cut;
+            for (text, line) in line::parse(&chunk.contents) {
+                self.apply(tally, text, line).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn apply(&self, tally: &mut Tally, text: &[u8], line: Line) {
+        match line {
+            Line::Del {
                 container_id,
                 ifname,
-            } => capture.del(container_id, ifname).await,
-            Noted::Passed(sandbox) => capture.noted(sandbox).await,
-        }
-    }
-    // Only what is in the journal now may go from the file.
-    file.set_len(0).map_err(FileError::at("truncate", &path))?;
-    Ok(count)
-}
-
-fn take(path: &Path) -> Result<Option<Taken>, FileError> {
-    let file = match OpenOptions::new().read(true).write(true).open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(FileError::at("open", path)(error)),
-    };
-    let mut file = lock(file).map_err(FileError::at("lock", path))?;
-    let mut contents = Vec::new();
-    file.seek(SeekFrom::Start(0))
-        .and_then(|_| (&mut *file).take(MAX_FILE).read_to_end(&mut contents))
-        .map_err(FileError::at("read", path))?;
-    let notes = parse(&contents);
-    Ok(Some(Taken { file, notes }))
-}
-
-fn lock(mut file: File) -> io::Result<Flock<File>> {
-    let started = Instant::now();
-    loop {
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(locked) => return Ok(locked),
-            Err((back, Errno::EWOULDBLOCK)) if started.elapsed() < LOCK => file = back,
-            Err((_, error)) => return Err(error.into()),
-        }
-        thread::sleep(Duration::from_millis(10));
-    }
-}
-
-/// The lines that make sense, in their order.
-fn parse(contents: &[u8]) -> Vec<Noted> {
-    contents
-        .split(|byte| *byte == b'\n')
-        .filter(|line| !line.trim_ascii().is_empty())
-        .filter_map(|line| match read(line) {
-            Ok(noted) => noted,
-            Err(reason) => {
-                tracing::warn!(reason, "a note of the CNI shim is not usable");
-                None
+            } => self.capture.del(container_id, ifname).await,
+            Line::Passed(sandbox) => self.capture.noted(*sandbox).await,
+            Line::Nothing => {}
+            Line::Lost => {
+                tally.lost = true;
+                return;
             }
-        })
-        .collect()
-}
-
-fn read(line: &[u8]) -> Result<Option<Noted>, String> {
-    let note: Note = serde_json::from_slice(line).map_err(|error| error.to_string())?;
-    let sandbox = proto::Sandbox {
-        container_id: note.container_id,
-        netns: note.netns,
-        ifname: note.ifname,
-        network: String::new(),
-        pod_uid: note.pod_uid,
-        pod_namespace: note.pod_namespace,
-        pod_name: note.pod_name,
-    };
-    if note.verb == Verb::Del {
-        let gone = request::gone(Some(sandbox)).map_err(|error| error.to_string())?;
-        let (container_id, ifname) = gone;
-        return Ok(Some(Noted::Del {
-            container_id,
-            ifname,
-        }));
+            Line::Rejected(why) => {
+                tally.rejections += 1;
+                tally.why.get_or_insert(why);
+                tally.rejected.extend(text);
+                tally.rejected.push(b'\n');
+                return;
+            }
+        }
+        tally.taken += 1;
     }
-    let interfaces: Vec<_> = note.interfaces.into_iter().map(interface).collect();
-    let addresses: Vec<_> = note.addresses.into_iter().map(address).collect();
-    request::sandbox(Some(sandbox), &interfaces, &addresses)
-        .map(|sandbox| sandbox.map(Noted::Passed))
-        .map_err(|error| error.to_string())
-}
 
-fn interface(noted: NotedInterface) -> proto::Interface {
-    proto::Interface {
-        name: noted.name,
-        mac: String::new(),
-        sandbox: noted.sandbox,
+    async fn report(&self, tally: &Tally) {
+        let count = |result: &'static str, count: u64| {
+            metrics::counter!("sluice_cni_notes_total", "result" => result).increment(count);
+        };
+        count("taken", tally.taken);
+        count("rejected", tally.rejections);
+        count("lost", tally.lost.into());
+        if tally.taken > 0 {
+            let count = tally.taken;
+            tracing::info!(count, "took over what the shim noted while nobody answered");
+        }
+        if let Some(why) = &tally.why {
+            self.tell(format!(
+                "{} notes of the shim make no sense and are set aside in {}; the first: {why}",
+                tally.rejections,
+                rejected(&self.path).display()
+            ));
+            let (path, lines) = (rejected(&self.path), tally.rejected.clone());
+            let kept = task::spawn_blocking(move || set_aside(&path, &lines)).await;
+            if let Ok(Err(error)) = kept {
+                tracing::warn!(
+                    error = &error as &dyn Error,
+                    "notes of the shim that make no sense could not be kept"
+                );
+            }
+        }
+        if tally.lost {
+            self.tell(format!(
+                "the shim had more to note than {} may have; sandboxes that are gone are found \
+                 by looking",
+                self.path.display()
+            ));
+        }
+    }
+
+    fn tell(&self, message: String) {
+        tracing::warn!("{message}");
+        self.capture.publish(Event {
+            at: SystemTime::now(),
+            kind: EventKind::Sandbox,
+            pod: None,
+            message,
+        });
     }
 }
 
-fn address(noted: NotedAddress) -> proto::Address {
-    let (text, interface) = match noted {
-        NotedAddress::Text(text) => (text, None),
-        NotedAddress::Cni { address, interface } => (address, interface),
+/// Where lines go that make no sense.
+pub fn rejected(path: &Path) -> PathBuf {
+    path.with_extension("rejected")
+}
+
+/// Adds to the file; the oldest go when there are too many.
+fn set_aside(path: &Path, lines: &[u8]) -> Result<(), FileError> {
+    let mut all = match files::read_ordinary(path, MAX_REJECTED as u64) {
+        Ok((before, _)) => before,
+        // Not ours: it is replaced.
+        Err(_) => Vec::new(),
     };
-    // A bare address is one too.
-    let cidr = match text.parse::<IpAddr>() {
-        Ok(IpAddr::V4(v4)) => format!("{v4}/32"),
-        Ok(IpAddr::V6(v6)) => format!("{v6}/128"),
-        Err(_) => text,
-    };
-    proto::Address { cidr, interface }
+    all.extend(lines);
+    let over = all.len().saturating_sub(MAX_REJECTED);
+    if over > 0 {
+        let line = all[over..].iter().position(|byte| *byte == b'\n');
+        all.drain(..line.map_or(all.len(), |end| over + end + 1));
+    }
+    files::write_atomic(path, &all)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
+pub(super) use self::line::sealed;
 
-    #[test]
-    fn lines_that_make_no_sense_do_not_hide_the_others() {
-        let file = br#"{"verb":"DEL","containerId":"a1","netns":"","ifname":"eth0"}
-not json
-
-{"verb":"DEL","containerId":"../x"}
-{"verb":"GC","containerId":"a1"}
-{"verb":"PASSED","containerId":"b2","netns":"/run/netns/b","ifname":"eth0","podUid":"u","podNamespace":"n","podName":"p","interfaces":[{"name":"veth1","mac":""},{"name":"eth0","sandbox":"/run/netns/b"}],"addresses":["10.0.0.4/32",{"address":"fd00::4/128","interface":1},{"cidr":"10.0.0.5/32"}]}
-{"verb":"PASSED","containerId":"c3"#;
-        let notes = parse(file);
-        let [
-            Noted::Del {
-                container_id,
-                ifname,
-            },
-            Noted::Passed(sandbox),
-        ] = notes.as_slice()
-        else {
-            panic!("{notes:?}");
-        };
-        assert_eq!((container_id.as_str(), ifname.as_str()), ("a1", "eth0"));
-        assert_eq!(sandbox.host_link.as_deref(), Some("veth1"));
-        assert_eq!(sandbox.addresses.len(), 3);
-    }
-
-    #[test]
-    fn no_file_is_no_notes() {
-        let directory = tempfile::tempdir().unwrap();
-        assert!(take(&directory.path().join("none")).unwrap().is_none());
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    sync::Arc,
     time::{Duration, Instant as Clock},
 };
 
@@ -14,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tonic::{Request, Response, Status};
 
 use super::{
-    Resolve,
+    Notes, Resolve,
     available::available,
     error::CniError,
     learn::{Learned, learn},
@@ -48,6 +49,7 @@ pub struct Service<R> {
     capture: Capture,
     resolver: R,
     options: Options,
+    notes: Option<Arc<Notes>>,
 }
 
 impl<R: Resolve> Service<R> {
@@ -56,6 +58,19 @@ impl<R: Resolve> Service<R> {
             capture,
             resolver,
             options,
+            notes: None,
+        }
+    }
+
+    /// With notes of the shim that are done before a call is: they are older.
+    pub fn with_notes(mut self, notes: Arc<Notes>) -> Self {
+        self.notes = Some(notes);
+        self
+    }
+
+    async fn settle(&self) {
+        if let Some(notes) = &self.notes {
+            notes.settle().await;
         }
     }
 
@@ -243,6 +258,7 @@ impl<R: Resolve> CniService for Service<R> {
         request: Request<AddPodRequest>,
     ) -> Result<Response<AddPodResponse>, Status> {
         let started = Clock::now();
+        self.settle().await;
         let added = self.add(request.into_inner()).await;
         let label = match &added {
             Ok(AddOutcome::Captured) => "captured",
@@ -261,6 +277,7 @@ impl<R: Resolve> CniService for Service<R> {
         request: Request<DelPodRequest>,
     ) -> Result<Response<DelPodResponse>, Status> {
         let started = Clock::now();
+        self.settle().await;
         let gone = request::gone(request.into_inner().sandbox).map_err(CniError::Invalid);
         let done = match gone {
             Ok((container_id, ifname)) => {
@@ -278,6 +295,7 @@ impl<R: Resolve> CniService for Service<R> {
         request: Request<CheckPodRequest>,
     ) -> Result<Response<CheckPodResponse>, Status> {
         let started = Clock::now();
+        self.settle().await;
         let checked = self.check(request.into_inner()).await;
         let label = checked.as_ref().map_or_else(CniError::label, |()| "ok");
         finish("check", label, started, checked).map(|()| Response::new(CheckPodResponse {}))

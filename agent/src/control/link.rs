@@ -1,6 +1,6 @@
 //! How the stream is doing, for people and their tools.
 
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -19,6 +19,8 @@ pub struct Link {
     pub endpoint: String,
     /// Since when it is connected, or not.
     pub since: Option<SystemTime>,
+    /// The same by the clock that nobody sets, for decisions.
+    pub changed: Option<Instant>,
     /// Why the last attempt or stream ended; empty when none has.
     pub last_error: String,
 }
@@ -34,6 +36,7 @@ impl Board {
     pub(super) fn new(capture: Capture) -> (Self, watch::Receiver<Link>) {
         let (link, seen) = watch::channel(Link {
             since: Some(SystemTime::now()),
+            changed: Some(Instant::now()),
             ..Link::default()
         });
         (Self { link, capture }, seen)
@@ -46,6 +49,7 @@ impl Board {
         self.link.send_modify(|link| {
             link.connected = true;
             link.since = Some(SystemTime::now());
+            link.changed = Some(Instant::now());
             endpoint.clone_into(&mut link.endpoint);
         });
         info!(endpoint, "following the controller");
@@ -62,6 +66,7 @@ impl Board {
             error.clone_into(&mut link.last_error);
             if was_connected {
                 link.since = Some(SystemTime::now());
+                link.changed = Some(Instant::now());
             }
         });
         warn!(endpoint, error, "no stream to the controller");

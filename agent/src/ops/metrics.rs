@@ -91,6 +91,14 @@ pub const TABLE: &[Metric] = &[
          there; 0 also when the agent is not asked to install it.",
     ),
     metric(
+        "sluice_cni_notes_total",
+        Kind::Counter,
+        "notes",
+        &["result"],
+        "Notes of the CNI shim for an agent that did not answer. result: taken; rejected, when one \
+         makes no sense and was set aside; lost, each time that there were more than fit.",
+    ),
+    metric(
         "sluice_cni_requests_total",
         Kind::Counter,
         "calls",
@@ -119,6 +127,13 @@ pub const TABLE: &[Metric] = &[
         &["kind"],
         "Objects that were verified, then changed by somebody else, and mended. kind: link, \
          address, neighbour, sysctl, rule, route, nft.",
+    ),
+    metric(
+        "sluice_sandboxes_swept_total",
+        Kind::Counter,
+        "sandboxes",
+        &[],
+        "Sandboxes that were forgotten because they are gone, though nobody deleted them.",
     ),
     metric(
         "sluice_state_received_timestamp_seconds",

@@ -1,6 +1,6 @@
 //! When the node is ready. Pure.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant};
 
 use crate::{
     control::Link,
@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Ready, or why not: ready is a node that knows what is wanted of it and is
 /// told of changes, that nothing keeps from doing it, the kernel included, and
 /// whose proxy listens if any pod needs it.
-pub fn ready(status: &NodeStatus, link: &Link, now: SystemTime) -> Result<(), String> {
+pub fn ready(status: &NodeStatus, link: &Link, now: Instant) -> Result<(), String> {
     if status.origin.is_none() {
         return Err(
             "no desired state yet: no controller has answered and there is no last good state \
@@ -56,9 +56,9 @@ pub fn ready(status: &NodeStatus, link: &Link, now: SystemTime) -> Result<(), St
 
 /// What is captured stays so without a controller, and known pods can be added;
 /// new ones cannot.
-fn follows(link: &Link, now: SystemTime) -> Result<(), String> {
-    let since = link.since.and_then(|since| now.duration_since(since).ok());
-    let away = since.unwrap_or_default();
+fn follows(link: &Link, now: Instant) -> Result<(), String> {
+    let changed = link.changed.map(|changed| now.duration_since(changed));
+    let away = changed.unwrap_or_default();
     if link.connected || away < PATIENCE {
         return Ok(());
     }
@@ -77,6 +77,8 @@ fn needs_proxy(pod: &PodStatus) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use sluice_kernel::model::Refusal;
 
     use super::*;
@@ -84,7 +86,7 @@ mod tests {
 
     #[test]
     fn ready_needs_a_state_no_findings_and_a_proxy_if_one_is_needed() {
-        let (link, now) = (Link::default(), SystemTime::now());
+        let (link, now) = (Link::default(), Instant::now());
         let ready = |status: &NodeStatus| ready(status, &link, now);
         let mut status = NodeStatus::default();
         insta::assert_snapshot!(ready(&status).unwrap_err(), @"no desired state yet: no controller has answered and there is no last good state on disk; see --controller and the log");
@@ -110,13 +112,14 @@ mod tests {
             message: "the node could not be reconciled: no room".into(),
             ..NodeStatus::default()
         };
-        let told = ready(&status, &Link::default(), SystemTime::now());
+        let told = ready(&status, &Link::default(), Instant::now());
         assert_eq!(told, Err(status.message));
     }
 
     #[test]
     fn the_loss_of_the_controller_is_told_after_a_while() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
+        let begin = Instant::now();
+        let after = |seconds| begin + Duration::from_secs(seconds);
         let status = NodeStatus {
             origin: Some(Origin::Controller),
             ..NodeStatus::default()
@@ -124,13 +127,14 @@ mod tests {
         let mut link = Link {
             connected: false,
             endpoint: "https://controller:15010".into(),
-            since: Some(now - Duration::from_secs(9)),
+            // Whatever the time of day is set to meanwhile.
+            since: Some(SystemTime::now() + Duration::from_secs(86_400)),
+            changed: Some(begin),
             last_error: "cannot reach controller:15010".into(),
         };
-        assert_eq!(ready(&status, &link, now), Ok(()));
-        link.since = Some(now - Duration::from_secs(30));
-        insta::assert_snapshot!(ready(&status, &link, now).unwrap_err(), @"no controller for 30 s, so the last good state counts: captured pods stay captured, and pods it does not know cannot start; the last attempt, at https://controller:15010: cannot reach controller:15010");
+        assert_eq!(ready(&status, &link, after(9)), Ok(()));
+        insta::assert_snapshot!(ready(&status, &link, after(30)).unwrap_err(), @"no controller for 30 s, so the last good state counts: captured pods stay captured, and pods it does not know cannot start; the last attempt, at https://controller:15010: cannot reach controller:15010");
         link.connected = true;
-        assert_eq!(ready(&status, &link, now), Ok(()));
+        assert_eq!(ready(&status, &link, after(30)), Ok(()));
     }
 }

@@ -133,6 +133,7 @@ pub(crate) fn event(event: Event, lost: u64) -> proto::WatchEventsResponse {
         EventKind::Proxy => proto::EventKind::Proxy,
         EventKind::Controller => proto::EventKind::Controller,
         EventKind::Finding => proto::EventKind::Finding,
+        EventKind::Sandbox => proto::EventKind::Sandbox,
     };
     proto::WatchEventsResponse {
         at: Some(event.at.into()),

@@ -81,6 +81,10 @@ impl Kernel for FakeKernel {
         true
     }
 
+    fn netns_gone(&self, _: &Path, _: Option<&NetnsId>) -> Result<bool, Fault> {
+        Ok(false)
+    }
+
     fn listening(&mut self, _: &NetnsId) -> Result<BTreeSet<u16>, Fault> {
         let ports = self.settings.ports;
         Ok(BTreeSet::from([ports.outbound, ports.inbound, ports.hbone]))

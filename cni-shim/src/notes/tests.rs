@@ -38,17 +38,17 @@ fn a_note_says_what_the_agent_needs() {
     )
     .unwrap();
     let result = PrevResult::parse(raw).unwrap();
-    append(&file, What::Passed, &env("c1"), Some(&result)).unwrap();
-    append(&file, What::Del, &env("c2"), None).unwrap();
+    append(&file, "lab", What::Passed, &env("c1"), Some(&result)).unwrap();
+    append(&file, "lab", What::Del, &env("c2"), None).unwrap();
     assert_eq!(
         fs::read_to_string(&file).unwrap(),
-        "{\"verb\":\"PASSED\",\"containerId\":\"c1\",\"netns\":\"/run/netns/x\",\"ifname\":\"eth0\",\
+        "{\"verb\":\"PASSED\",\"network\":\"lab\",\"containerId\":\"c1\",\"netns\":\"/run/netns/x\",\"ifname\":\"eth0\",\
          \"podUid\":\"u\",\"podNamespace\":\"shop\",\"podName\":\"cart\",\
          \"interfaces\":[{\"name\":\"veth1\",\"mac\":\"aa\",\"sandbox\":\"\"}],\
-         \"addresses\":[{\"cidr\":\"10.0.0.2/24\",\"interface\":0},{\"cidr\":\"fd00::2/64\"}]}\n\
-         {\"verb\":\"DEL\",\"containerId\":\"c2\",\"netns\":\"/run/netns/x\",\"ifname\":\"eth0\",\
+         \"addresses\":[{\"cidr\":\"10.0.0.2/24\",\"interface\":0},{\"cidr\":\"fd00::2/64\"}],\"crc\":\"d14c9b6d\"}\n\
+         {\"verb\":\"DEL\",\"network\":\"lab\",\"containerId\":\"c2\",\"netns\":\"/run/netns/x\",\"ifname\":\"eth0\",\
          \"podUid\":\"u\",\"podNamespace\":\"shop\",\"podName\":\"cart\",\
-         \"interfaces\":[],\"addresses\":[]}\n"
+         \"interfaces\":[],\"addresses\":[],\"crc\":\"dac88c00\"}\n"
     );
     assert_eq!(fs::metadata(&file).unwrap().mode() & 0o7777, 0o600);
     assert_eq!(
@@ -57,15 +57,45 @@ fn a_note_says_what_the_agent_needs() {
     );
 }
 
+/// Of a line: what is before the checksum has it.
+fn is_sealed(line: &str) -> bool {
+    let (open, crc) = line.rsplit_once(",\"crc\":\"").unwrap();
+    crc == format!("{:08x}\"}}", crc32fast::hash(open.as_bytes()))
+}
+
 #[test]
-fn the_file_does_not_grow_without_end() {
+fn a_full_file_takes_no_more_and_tells_the_agent() {
     let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("notes");
-    let full = vec![b'\n'; usize::try_from(LARGEST_FILE).unwrap() - 10];
-    fs::write(&file, &full).unwrap();
-    let error = append(&file, What::Del, &env("c"), None).unwrap_err();
+    let path = dir.path().join("notes");
+    let env = env("c");
+    let mut notes = 0;
+    let error = loop {
+        match append(&path, "lab", What::Del, &env, None) {
+            Ok(()) => notes += 1,
+            Err(error) => break error,
+        }
+        // Soon full.
+        if notes == 1 {
+            let one = fs::read(&path).unwrap();
+            let count = usize::try_from(LARGEST_FILE).unwrap() / one.len() - 3;
+            fs::write(&path, one.repeat(count)).unwrap();
+        }
+    };
     assert!(error.to_string().contains("may have"), "{error}");
-    assert_eq!(fs::metadata(&file).unwrap().len(), full.len() as u64);
+    assert!(notes > 2 && notes < 8, "{notes}");
+    let full = fs::read_to_string(&path).unwrap();
+    assert_eq!(full.matches("LOST").count(), 1);
+    assert!(full.lines().all(is_sealed));
+    // Once is enough, and nothing comes after it.
+    for _ in 0..3 {
+        append(&path, "lab", What::Del, &env, None).unwrap_err();
+    }
+    assert_eq!(fs::read_to_string(&path).unwrap(), full);
+    // Somebody else's, and much too long.
+    let long = vec![b'\n'; usize::try_from(LARGEST_FILE).unwrap() + 100];
+    fs::write(&path, &long).unwrap();
+    append(&path, "lab", What::Del, &env, None).unwrap_err();
+    assert_eq!(fs::metadata(&path).unwrap().len(), long.len() as u64);
 }
 
 #[test]
@@ -76,14 +106,14 @@ fn a_long_note_goes_without_the_result() {
     let json = format!(r#"{{"cniVersion":"1.0.0","interfaces":[{interfaces}]}}"#);
     let raw: &RawValue = serde_json::from_str(&json).unwrap();
     let result = PrevResult::parse(raw).unwrap();
-    append(&file, What::Passed, &env("c"), Some(&result)).unwrap();
+    append(&file, "lab", What::Passed, &env("c"), Some(&result)).unwrap();
     let note: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
     assert_eq!(note["interfaces"], Value::Array(Vec::new()));
     assert_eq!(note["containerId"], "c");
 
     let mut endless = env("c");
     endless.pod.name = "x".repeat(LONGEST);
-    assert!(append(&file, What::Del, &endless, None).is_err());
+    assert!(append(&file, "lab", What::Del, &endless, None).is_err());
 }
 
 #[test]
@@ -91,7 +121,7 @@ fn half_a_line_does_not_spoil_the_next() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("notes");
     fs::write(&file, "{\"verb\":\"DE").unwrap();
-    append(&file, What::Del, &env("c"), None).unwrap();
+    append(&file, "lab", What::Del, &env("c"), None).unwrap();
     let text = fs::read_to_string(&file).unwrap();
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 2);
@@ -104,10 +134,10 @@ fn the_lock_is_respected_and_not_waited_for_without_end() {
     let path = dir.path().join("notes");
     let held = File::create(&path).unwrap();
     held.lock().unwrap();
-    let error = append(&path, What::Del, &env("c"), None).unwrap_err();
+    let error = append(&path, "lab", What::Del, &env("c"), None).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     held.unlock().unwrap();
-    append(&path, What::Del, &env("c"), None).unwrap();
+    append(&path, "lab", What::Del, &env("c"), None).unwrap();
 }
 
 #[test]
@@ -115,14 +145,14 @@ fn only_a_plain_file_takes_notes() {
     let dir = tempfile::tempdir().unwrap();
     let pipe = dir.path().join("pipe");
     mkfifo(&pipe, Mode::S_IRWXU).unwrap();
-    assert!(append(&pipe, What::Del, &env("c"), None).is_err());
-    assert!(append(dir.path(), What::Del, &env("c"), None).is_err());
+    assert!(append(&pipe, "lab", What::Del, &env("c"), None).is_err());
+    assert!(append(dir.path(), "lab", What::Del, &env("c"), None).is_err());
     let link = dir.path().join("link");
     symlink(dir.path().join("real"), &link).unwrap();
-    assert!(append(&link, What::Del, &env("c"), None).is_err());
+    assert!(append(&link, "lab", What::Del, &env("c"), None).is_err());
     assert!(!dir.path().join("real").exists());
     let missing = dir.path().join("no/such/dir/notes");
-    assert!(append(&missing, What::Del, &env("c"), None).is_err());
+    assert!(append(&missing, "lab", What::Del, &env("c"), None).is_err());
 }
 
 #[test]
@@ -135,7 +165,7 @@ fn many_at_once_write_whole_lines() {
             scope.spawn(move || {
                 for line in 0..20 {
                     let env = env(&format!("c{writer}-{line}"));
-                    append(path, What::Del, &env, None).unwrap();
+                    append(path, "lab", What::Del, &env, None).unwrap();
                 }
             });
         }

@@ -52,6 +52,7 @@ impl<K: Kernel> Engine<K> {
             self.steering.look_at_proxies();
         }
         self.memory.hold(entry);
+        self.give_way(&id, &uid);
         let added = match self.add_alone(&desired, &uid) {
             Some(added) => added,
             None => self.add_among_others(&id, &uid),
@@ -211,6 +212,8 @@ impl<K: Kernel> Engine<K> {
     pub(super) fn forget(&mut self, container_id: &str) -> Option<PodUid> {
         let entry = self.memory.remove(container_id)?;
         if self.memory.has_another_of(&entry) {
+            // Its rules may have been for this one all the same.
+            self.due = Some(Instant::now());
             return None;
         }
         let uid = entry.uid.clone();
@@ -219,7 +222,7 @@ impl<K: Kernel> Engine<K> {
         Some(uid)
     }
 
-    fn uid_of(&self, sandbox: &Sandbox) -> Option<PodUid> {
+    pub(super) fn uid_of(&self, sandbox: &Sandbox) -> Option<PodUid> {
         let desired = self.channels.desired.borrow();
         let intent = sandbox.intent_in(desired.as_deref()?)?;
         Some(intent.uid.clone())

@@ -41,9 +41,7 @@ impl<K: Kernel> Engine<K> {
         };
         self.memory.settle(&desired);
         if cause == Cause::Resync {
-            let kernel = &self.steering.kernel;
-            self.memory
-                .sweep(|entry| entry.netns.as_ref().is_none_or(|id| kernel.netns_alive(id)));
+            self.sweep();
         }
         let applied = self.reconcile(&desired, cause);
         self.count(&applied.tampering);

@@ -124,7 +124,7 @@ impl<K: Kernel> Engine<K> {
         self.channels.status.send_replace(Arc::new(status));
     }
 
-    fn tell(&self, events: impl IntoIterator<Item = Event>) {
+    pub(super) fn tell(&self, events: impl IntoIterator<Item = Event>) {
         for event in events {
             let pod = event.pod.as_ref().map(PodUid::as_str);
             tracing::info!(kind = ?event.kind, pod, "{}", event.message);

@@ -3,6 +3,7 @@
 mod addition;
 mod collection;
 mod leaving;
+mod races;
 mod upkeep;
 
 use std::{

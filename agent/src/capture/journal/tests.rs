@@ -75,6 +75,37 @@ fn entries_of_another_boot_are_dropped() {
 }
 
 #[test]
+fn without_the_boots_id_nothing_is_believed() {
+    let directory = tempfile::tempdir().unwrap();
+    let id = directory.path().join("boot_id");
+    assert_eq!(boot(Path::new(BOOT_ID)), boot(Path::new(BOOT_ID)));
+    for unreadable in [None, Some(""), Some(" \n")] {
+        if let Some(text) = unreadable {
+            fs::write(&id, text).unwrap();
+        }
+        let open = || Journal::open_for_boot(directory.path(), &boot(&id)).unwrap();
+        let journal = open();
+        journal.write(&entry("a", 1)).unwrap();
+        assert_eq!(journal.load().len(), 1);
+        assert_eq!(open().load(), vec![]);
+    }
+}
+
+#[test]
+fn files_of_nobody_are_removed() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = Journal::open_for_boot(directory.path(), "boot").unwrap();
+    journal.write(&entry("a", 1)).unwrap();
+    journal.write(&entry("b", 2)).unwrap();
+    fs::write(journal.path(".a").with_extension("json.new"), "").unwrap();
+    fs::write(journal.directory.join("odd"), "").unwrap();
+    journal.tidy(|id| id == "b");
+    let left = fs::read_dir(&journal.directory).unwrap().flatten();
+    let left: Vec<_> = left.map(|entry| entry.file_name()).collect();
+    assert_eq!(left, ["b.json"]);
+}
+
+#[test]
 fn broken_entries_do_not_stop_the_others() {
     let directory = tempfile::tempdir().unwrap();
     let journal = Journal::open_for_boot(directory.path(), "boot").unwrap();

@@ -35,6 +35,8 @@ pub(crate) struct State {
     pub(crate) releases: u32,
     pub(crate) cleanups: u32,
     pub(crate) preflights: u32,
+    /// Namespaces cannot be looked at.
+    pub(crate) blind: bool,
 }
 
 /// The fake, and the test's handle of it.
@@ -186,6 +188,16 @@ impl Kernel for FakeKernel {
 
     fn netns_alive(&self, id: &NetnsId) -> bool {
         self.netns_id(&id.path).as_ref() == Ok(id)
+    }
+
+    fn netns_gone(&self, path: &Path, id: Option<&NetnsId>) -> Result<bool, Fault> {
+        if self.state().blind {
+            return Err(Fault::transient("permission denied"));
+        }
+        Ok(match self.netns_id(path) {
+            Ok(found) => id.is_some_and(|id| found != *id),
+            Err(_) => true,
+        })
     }
 
     fn listening(&mut self, proxy: &NetnsId) -> Result<BTreeSet<u16>, Fault> {

@@ -49,6 +49,10 @@ impl Kernel for Node {
         Self::netns_alive(id)
     }
 
+    fn netns_gone(&self, path: &Path, id: Option<&NetnsId>) -> Result<bool, Fault> {
+        Self::netns_gone(path, id).map_err(|error| Fault::of(&error, true))
+    }
+
     fn listening(&mut self, proxy: &NetnsId) -> Result<BTreeSet<u16>, Fault> {
         Self::listening(self, proxy).map_err(|error| Fault::of(&error, true))
     }

@@ -11,7 +11,7 @@ use tonic::Code;
 use super::*;
 use crate::{
     capture::{Journal, Options as CaptureOptions, kernel::fake::FakeKernel},
-    cni::{Resolved, notes},
+    cni::{Resolved, notes::sealed},
     desired::{Desired, Origin},
 };
 
@@ -489,19 +489,19 @@ async fn notes_of_the_shim_are_taken_over() {
         .attach("/run/netns/b", 12, "veth-b", &["10.0.0.5"]);
     assert_eq!(node.add(a()).await.unwrap(), AddOutcome::Captured);
     let path: PathBuf = node.run_dir.path().join("notes.jsonl");
-    let lines = concat!(
-        r#"{"verb":"DEL","containerId":"c-a","ifname":"eth0"}"#,
-        "\nbroken\n",
-        r#"{"verb":"PASSED","containerId":"c-b","netns":"/run/netns/b","ifname":"eth0","#,
-        r#""podUid":"b","podNamespace":"shop","podName":"b","#,
-        r#""interfaces":[{"name":"veth-b","mac":"","sandbox":""}],"addresses":[{"cidr":"10.0.0.5/32"}]}"#,
-        "\n"
-    );
-    std::fs::write(&path, lines).unwrap();
-    assert_eq!(
-        notes::take_over(path.clone(), &node.capture).await.unwrap(),
-        2
-    );
+    let lines = [
+        sealed(r#"{"verb":"DEL","containerId":"c-a","ifname":"eth0""#),
+        "broken\n".into(),
+        sealed(concat!(
+            r#"{"verb":"PASSED","containerId":"c-b","netns":"/run/netns/b","ifname":"eth0","#,
+            r#""podUid":"b","podNamespace":"shop","podName":"b","#,
+            r#""interfaces":[{"name":"veth-b","mac":"","sandbox":""}],"addresses":[{"cidr":"10.0.0.5/32"}]"#
+        )),
+    ];
+    std::fs::write(&path, lines.concat()).unwrap();
+    Notes::new(path.clone(), node.capture.clone())
+        .take_over()
+        .await;
     assert_eq!(std::fs::read(&path).unwrap(), b"");
     assert_eq!(node.programmed(), 0);
     // Its intent has no address; the note has.
@@ -518,14 +518,13 @@ async fn a_proxy_that_came_meanwhile_is_known_from_its_note() {
     let mut node = Node::new();
     node.kernel.listen("/run/netns/zt", &[15001, 15006, 15008]);
     let path: PathBuf = node.run_dir.path().join("notes.jsonl");
-    let line = concat!(
+    let line = sealed(concat!(
         r#"{"verb":"PASSED","containerId":"c-zt","netns":"/run/netns/zt","ifname":"eth0","#,
         r#""podUid":"zt","podNamespace":"istio-system","podName":"zt","#,
-        r#""interfaces":[{"name":"veth-zt","mac":"","sandbox":""}],"addresses":[{"cidr":"10.0.0.200/32"}]}"#,
-        "\n"
-    );
+        r#""interfaces":[{"name":"veth-zt","mac":"","sandbox":""}],"addresses":[{"cidr":"10.0.0.200/32"}]"#
+    ));
     std::fs::write(&path, line).unwrap();
-    assert_eq!(notes::take_over(path, &node.capture).await.unwrap(), 1);
+    Notes::new(path, node.capture.clone()).take_over().await;
     node.want(intent("zt", Wanted::Proxy));
     node.want(intent("a", Wanted::Captured));
     assert_eq!(node.add(a()).await.unwrap(), AddOutcome::Captured);

@@ -34,6 +34,7 @@ fn answers() -> (proto::GetStatusResponse, Vec<proto::Pod>) {
         connected: false,
         endpoint: "https://controller:15010".into(),
         since: Some(now() - Duration::from_secs(600)),
+        changed: None,
         last_error: "connection refused".into(),
     };
     let pods = status
