@@ -36,6 +36,7 @@ mod route;
 mod rule;
 mod state;
 mod sysctl;
+mod tc;
 mod watch;
 
 pub use self::{

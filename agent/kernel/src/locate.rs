@@ -8,6 +8,7 @@ use crate::{
     model::Link,
     route::{self, RouteFact},
     state::Family,
+    tc,
 };
 
 /// Why a pod cannot be captured where it is attached.
@@ -16,21 +17,39 @@ use crate::{
 pub enum LocateError {
     #[error("the link {name} that the CNI named is not in the node's network namespace")]
     NotFound { name: String },
-    #[error("no route of the node leads to the pod's address {address}")]
+    #[error(
+        "no route of the node leads to the pod's address {address}: either the network plugin is \
+         not done with it, or it attaches the pod past the node (macvlan, ipvlan, SR-IOV), where \
+         nothing of the node sees what the pod sends; use a CNI configuration that routes to each \
+         pod (ptp, Calico), or another redirect mode"
+    )]
     NoRoute { address: IpAddr },
     #[error("the pod has no address to look for")]
     NoAddress,
     #[error(
-        "the pod's link {name} is a port of {master}: packets between pods of that bridge never \
-         pass the node's routing; use a CNI configuration that routes to each pod (ptp, Calico, \
-         Cilium without bridge), or another redirect mode"
+        "the pod's link {name} is a port of the {kind} {master}: packets between pods of it never \
+         pass the node's routing, so what other pods send to this one could not be taken; use a \
+         CNI configuration that routes to each pod (ptp, Calico), or another redirect mode"
     )]
-    OnBridge { name: String, master: String },
+    OnBridge {
+        name: String,
+        /// `bridge`, `openvswitch`, `vrf`...
+        kind: String,
+        master: String,
+    },
     #[error(
-        "the pod's address {address} is reached over the bridge {name}: use a CNI configuration \
-         that routes to each pod (ptp, Calico), or another redirect mode"
+        "the pod's address {address} is reached over the bridge {name}: packets between pods of \
+         it never pass the node's routing, so what other pods send to this one could not be \
+         taken; use a CNI configuration that routes to each pod (ptp, Calico), or another \
+         redirect mode"
     )]
     OverBridge { name: String, address: IpAddr },
+    #[error(
+        "what the pod sends is redirected from its link {name} to {to} before the node's packet \
+         filter sees it, as the bandwidth plugin does to limit it: remove the pod's annotation \
+         kubernetes.io/egress-bandwidth (ingress-bandwidth may stay), or use another redirect mode"
+    )]
+    Redirected { name: String, to: String },
     #[error(
         "the pod's link {name} is of kind {kind:?}, not veth: packets of the pod cannot be taken \
          at ingress of it; use a CNI that attaches pods by veth, or another redirect mode"
@@ -61,6 +80,7 @@ impl LocateError {
             Self::NoAddress
             | Self::OnBridge { .. }
             | Self::OverBridge { .. }
+            | Self::Redirected { .. }
             | Self::NotVeth { .. }
             | Self::NoHostRoute { .. } => false,
         }
@@ -117,10 +137,9 @@ fn taken(client: &mut Client, address: IpAddr) -> Result<RouteFact, LocateError>
 
 fn usable(client: &mut Client, fact: &LinkFact) -> Result<(), LocateError> {
     if let Some(index) = fact.master {
-        let master = link::by_index(client, index).map_err(asking("the pod's bridge"))?;
-        let master = master.map_or_else(|| format!("link {index}"), |master| master.name);
+        let (master, kind) = named(client, index)?;
         let name = fact.name.clone();
-        return Err(LocateError::OnBridge { name, master });
+        return Err(LocateError::OnBridge { name, kind, master });
     }
     if fact.kind != "veth" {
         return Err(LocateError::NotVeth {
@@ -128,7 +147,22 @@ fn usable(client: &mut Client, fact: &LinkFact) -> Result<(), LocateError> {
             kind: fact.kind.clone(),
         });
     }
+    let redirect = tc::redirect(client, fact.index);
+    if let Some(index) = redirect.map_err(asking("the filters of the pod's link"))? {
+        let name = fact.name.clone();
+        let (to, _) = named(client, index)?;
+        return Err(LocateError::Redirected { name, to });
+    }
     Ok(())
+}
+
+/// Name and kind of a link that another one leads to.
+fn named(client: &mut Client, index: u32) -> Result<(String, String), LocateError> {
+    let fact = link::by_index(client, index).map_err(asking("where the pod's link leads"))?;
+    Ok(fact.map_or_else(
+        || (format!("link {index}"), String::new()),
+        |fact| (fact.name, fact.kind),
+    ))
 }
 
 /// Whether `address` alone is routed to the link.

@@ -211,7 +211,9 @@ fn link(of: &'static str, text: &str) -> Result<(), InvalidRequest> {
     ))
 }
 
-/// The host's side of the pod's interface, where the result leaves no doubt.
+/// The host's side of the pod's interface, where the result leaves no doubt: of
+/// several it is the last one before the pod's own, as plugins that put it on a
+/// bridge name that first, and plugins behind them name what they add last.
 fn host_link(interfaces: &[Interface]) -> Result<Option<String>, InvalidRequest> {
     if interfaces.len() > MAX_ITEMS {
         return Err(InvalidRequest::TooMany {
@@ -223,14 +225,14 @@ fn host_link(interfaces: &[Interface]) -> Result<Option<String>, InvalidRequest>
     for interface in interfaces {
         link("an interface of prevResult,", &interface.name)?;
     }
-    let mut host = interfaces
-        .iter()
-        .filter(|interface| interface.sandbox.is_empty());
-    let first = host.next();
+    let is_host = |interface: &&Interface| interface.sandbox.is_empty();
+    let mut host = interfaces.iter().filter(is_host);
+    let mut only = host.next();
     if host.next().is_some() {
-        return Ok(None);
+        let pods = interfaces.iter().position(|interface| !is_host(&interface));
+        only = pods.and_then(|at| interfaces[..at].last());
     }
-    Ok(first.map(|interface| interface.name.clone()))
+    Ok(only.map(|interface| interface.name.clone()))
 }
 
 /// Addresses that are not said to be on the host's side.

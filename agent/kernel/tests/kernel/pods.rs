@@ -114,13 +114,54 @@ fn pods_on_a_bridge_and_other_links_are_refused() {
         .locate(Some("port0"), &address("10.92.0.2"))
         .unwrap_err();
     assert!(matches!(port, LocateError::OnBridge { .. }), "{port}");
-    assert!(port.to_string().contains("br0") && !port.is_transient());
+    assert!(port.to_string().contains("the bridge br0") && !port.is_transient());
     let over = kernel.locate(None, &address("10.92.0.2")).unwrap_err();
     assert!(matches!(over, LocateError::OverBridge { .. }), "{over}");
     let bridge = kernel
         .locate(Some("br0"), &address("10.93.0.2"))
         .unwrap_err();
     assert!(matches!(bridge, LocateError::NotVeth { .. }), "{bridge}");
+}
+
+#[test]
+fn a_pod_whose_packets_are_redirected_before_us_is_refused() {
+    let mut lab = Lab::new();
+    let node = lab.usual();
+    let mut kernel = lab.kernel();
+    let one = &node.pods[&uid("one")];
+    // As the `bandwidth` plugin does for what a pod sends.
+    for command in [
+        "ip link add ifb0 type ifb",
+        "ip link set ifb0 up",
+        "tc qdisc add dev vone ingress",
+    ] {
+        lab.inside("node", command);
+    }
+    assert_eq!(kernel.locate(None, &one.addresses).unwrap(), one.link);
+    lab.inside(
+        "node",
+        "tc filter add dev vone parent ffff: protocol all u32 match u32 0 0 \
+         action mirred egress redirect dev ifb0",
+    );
+    for hint in [None, Some("vone")] {
+        let error = kernel.locate(hint, &one.addresses).unwrap_err();
+        assert!(matches!(error, LocateError::Redirected { .. }), "{error}");
+        assert!(error.to_string().contains("ifb0") && !error.is_transient());
+    }
+    // A copy is no harm.
+    lab.inside("node", "tc filter del dev vone ingress");
+    lab.inside(
+        "node",
+        "tc filter add dev vone ingress matchall action mirred egress mirror dev ifb0",
+    );
+    assert_eq!(kernel.locate(None, &one.addresses).unwrap(), one.link);
+    // Of what is sent to the pod nothing is missed.
+    lab.inside("node", "tc qdisc del dev vone ingress");
+    lab.inside(
+        "node",
+        "tc qdisc add dev vone root tbf rate 10mbit burst 32k latency 25ms",
+    );
+    assert_eq!(kernel.locate(None, &one.addresses).unwrap(), one.link);
 }
 
 #[test]

@@ -47,14 +47,20 @@ fn a_ptp_result_names_the_hosts_side() {
 }
 
 #[test]
-fn with_several_links_on_the_host_the_route_decides() {
-    let interfaces = [
-        interface("cni0", ""),
-        interface("veth12", ""),
-        interface("eth0", "/run/netns/x"),
-    ];
-    let sandbox = sandbox(Some(message()), &interfaces, &[]).unwrap().unwrap();
-    assert_eq!(sandbox.host_link, None);
+fn of_several_links_on_the_host_it_is_the_last_before_the_pods_own() {
+    let of = |interfaces: &[Interface]| {
+        let sandbox = sandbox(Some(message()), interfaces, &[]).unwrap().unwrap();
+        sandbox.host_link
+    };
+    let pods = interface("eth0", "/run/netns/x");
+    let bridge = [interface("cni0", ""), interface("veth12", ""), pods.clone()];
+    assert_eq!(of(&bridge).as_deref(), Some("veth12"));
+    let limited = [interface("veth12", ""), pods.clone(), interface("bwp1", "")];
+    assert_eq!(of(&limited).as_deref(), Some("veth12"));
+    // Nothing says which: the route decides.
+    let odd = [pods, interface("veth12", ""), interface("veth13", "")];
+    assert_eq!(of(&odd), None);
+    assert_eq!(of(&odd[1..]), None);
 }
 
 #[test]
