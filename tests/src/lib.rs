@@ -14,5 +14,6 @@ pub mod apiserver;
 pub mod bench;
 pub mod cluster;
 pub mod lab;
+pub mod runtime;
 pub mod stand_in;
 pub mod workloads;

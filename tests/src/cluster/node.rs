@@ -14,6 +14,8 @@ use std::{
     time::Duration,
 };
 
+pub(crate) use self::containerd::CONFIG as CONTAINERD;
+
 use crate::lab::{
     self,
     command::{self, Bounded as _},

@@ -152,6 +152,18 @@ impl Lab {
 }
 
 impl Agent {
+    /// One that somebody else starts, by its socket.
+    pub(crate) fn at(socket: PathBuf, netns: &Netns) -> Self {
+        Self {
+            process: None,
+            socket,
+            netns: netns.clone(),
+            name: "agent".into(),
+            args: Vec::new(),
+            log: PathBuf::new(),
+        }
+    }
+
     /// Starts it, again, with the same flags, and waits until it answers.
     pub fn start(&mut self) {
         self.launch();

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     sync::{
         Arc, Mutex,
@@ -11,7 +11,10 @@ use std::{
     thread,
 };
 
-use nix::sched::{CloneFlags, setns};
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, setns},
+};
 
 use super::command::{self, Bounded as _};
 
@@ -44,6 +47,21 @@ impl Netns {
         netns.sysctl("net.ipv6.conf.default.accept_dad", "0");
         netns.ip("link set lo up");
         netns
+    }
+
+    /// A second name for somebody else's namespace; only the name is ours.
+    pub(crate) fn adopt(name: &str, from: &Path) -> Self {
+        let path = PathBuf::from("/run/netns").join(name);
+        File::create(&path).expect("make a name for a namespace");
+        let nothing = None::<&str>;
+        mount(Some(from), &path, nothing, MsFlags::MS_BIND, nothing)
+            .unwrap_or_else(|error| panic!("name {}: {error}", from.display()));
+        let handle = File::open(&path).expect("open the namespace just named");
+        Self(Arc::new(Inner {
+            name: name.into(),
+            deleted: AtomicBool::new(false),
+            handle: Mutex::new(Some(handle)),
+        }))
     }
 
     pub fn name(&self) -> &str {

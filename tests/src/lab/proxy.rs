@@ -33,6 +33,10 @@ pub struct Proxy {
 }
 
 impl Proxy {
+    pub(crate) fn of(process: Process) -> Self {
+        Self { process }
+    }
+
     /// True when it is a real ztunnel.
     pub fn is_real(&self) -> bool {
         matches!(self.process.kind(), Kind::Ztunnel(_))

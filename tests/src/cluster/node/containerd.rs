@@ -11,7 +11,7 @@ use super::Node;
 
 /// Without AppArmor, which the machine may not have, and without lowering
 /// oom_score_adj, which needs a capability that it may not have either.
-pub(super) const CONFIG: &str = r#"version = 2
+pub(crate) const CONFIG: &str = r#"version = 2
 disabled_plugins = [
   "io.containerd.internal.v1.opt",
   "io.containerd.snapshotter.v1.aufs",
