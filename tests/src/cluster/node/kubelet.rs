@@ -9,7 +9,7 @@ use crate::cluster::{files, tools};
 use super::Node;
 
 /// Where kubelet finds static pods.
-pub const MANIFESTS: &str = "/etc/kubernetes/manifests";
+pub(super) const MANIFESTS: &str = "/etc/kubernetes/manifests";
 
 /// Settings for a machine that has neither systemd nor a whole cgroup tree to
 /// give away: pods are put below one group, and nothing is reserved or evicted.

@@ -68,7 +68,7 @@ fn without_agent<'a, T>(
         (&unheard, &blocked, "it is not known whether namespace"),
     ] {
         let who = format!("pod {namespace}/{pod}");
-        let told = [&ADVICE[..], &[&who, why]].concat();
+        let told = [&ADVICE[..], &[who.as_str(), why]].concat();
         town::wait_told(cluster, namespace, pod, &told);
     }
     drop(fault);

@@ -23,7 +23,11 @@ pub(super) fn down(cluster: &mut Cluster) {
     cluster.wait_pods_ready(SYSTEM, &["new-system"]);
     for (namespace, name) in [(MESH, "new"), (PLAIN, "new-plain")] {
         let who = format!("pod {namespace}/{name} is not known");
-        let told = [&who, "the controller cannot be asked", "it is tried again"];
+        let told = [
+            who.as_str(),
+            "the controller cannot be asked",
+            "it is tried again",
+        ];
         town::wait_told(cluster, namespace, name, &told);
     }
     // From the last good state.
