@@ -7,6 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+
 /// What was being done to which file.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {doing} {}", path.display())]
@@ -45,6 +47,39 @@ pub fn write_shared(path: &Path, contents: &[u8], mode: u32) -> Result<(), FileE
     replace(path, contents, mode, Durability::Reboot)
 }
 
+/// As [`write_shared`], in the place of a file that somebody else writes too:
+/// if it does not have the `expected` contents any more, it stays as it is.
+pub fn write_over(
+    path: &Path,
+    expected: &[u8],
+    contents: &[u8],
+    mode: u32,
+) -> Result<(), FileError> {
+    let (directory, temporary) = prepare(path, contents, mode, Durability::Reboot)?;
+    let exchange = || {
+        renameat2(
+            AT_FDCWD,
+            &temporary,
+            AT_FDCWD,
+            path,
+            RenameFlags::RENAME_EXCHANGE,
+        )
+    };
+    let exchanged = exchange().map_err(io::Error::from).and_then(|()| {
+        let limit = expected.len() as u64;
+        match read_ordinary(&temporary, limit) {
+            Ok((was, _)) if was == expected => Ok(()),
+            _ => {
+                exchange()?;
+                Err(io::Error::other("somebody has just changed it"))
+            }
+        }
+    });
+    let _ = fs::remove_file(&temporary);
+    exchanged.map_err(FileError::at("replace", path))?;
+    sync_directory(directory)
+}
+
 /// As [`write_atomic`], for a file that a reboot voids anyway: whole after a
 /// crash of the process, and quick.
 pub fn write_volatile(path: &Path, contents: &[u8]) -> Result<(), FileError> {
@@ -64,6 +99,25 @@ fn replace(
     mode: u32,
     durability: Durability,
 ) -> Result<(), FileError> {
+    let (directory, temporary) = prepare(path, contents, mode, durability)?;
+    if let Err(error) = fs::rename(&temporary, path) {
+        // The old file stays the last good one; only the leftover is in the way.
+        let _ = fs::remove_file(&temporary);
+        return Err(FileError::at("rename a new file to", path)(error));
+    }
+    match durability {
+        Durability::Reboot => sync_directory(directory),
+        Durability::Process => Ok(()),
+    }
+}
+
+/// Writes what a file is to become beside it.
+fn prepare<'a>(
+    path: &'a Path,
+    contents: &[u8],
+    mode: u32,
+    durability: Durability,
+) -> Result<(&'a Path, PathBuf), FileError> {
     let (directory, temporary) = beside(path)?;
     let mut file = create(&temporary, mode).map_err(FileError::at("create", &temporary))?;
     let written = file
@@ -73,20 +127,12 @@ fn replace(
         .and_then(|()| match durability {
             Durability::Reboot => file.sync_all(),
             Durability::Process => Ok(()),
-        })
-        .map_err(FileError::at("write", &temporary))
-        .and_then(|()| {
-            fs::rename(&temporary, path).map_err(FileError::at("rename a new file to", path))
         });
-    if written.is_err() {
-        // The old file stays the last good one; only the leftover is in the way.
+    if let Err(error) = written {
         let _ = fs::remove_file(&temporary);
+        return Err(FileError::at("write", &temporary)(error));
     }
-    written?;
-    match durability {
-        Durability::Reboot => sync_directory(directory),
-        Durability::Process => Ok(()),
-    }
+    Ok((directory, temporary))
 }
 
 /// A file that was not there. What is in the way was left by a crash, or put
@@ -101,6 +147,12 @@ fn create(path: &Path, mode: u32) -> io::Result<File> {
         }
         opened => opened,
     }
+}
+
+/// Gives a file another name in the same directory, for good.
+pub fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
+    fs::rename(from, to).map_err(FileError::at("rename", from))?;
+    to.parent().map_or(Ok(()), sync_directory)
 }
 
 /// Removes a file, if there is one.
@@ -206,6 +258,31 @@ mod tests {
             0o600
         );
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_somebody_else_has_just_written_is_not_written_over() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("10-ptp.conflist");
+        fs::write(&path, "one").unwrap();
+        write_over(&path, b"one", b"two", 0o640).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o640
+        );
+        for theirs in ["", "theirs", "one and more"] {
+            fs::write(&path, theirs).unwrap();
+            let error = write_over(&path, b"two", b"three", 0o640).unwrap_err();
+            assert!(
+                error.source.to_string().contains("just changed"),
+                "{error:?}"
+            );
+            assert_eq!(fs::read(&path).unwrap(), theirs.as_bytes());
+        }
+        fs::remove_file(&path).unwrap();
+        write_over(&path, b"two", b"three", 0o640).unwrap_err();
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 
     #[test]

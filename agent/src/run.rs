@@ -182,6 +182,7 @@ impl Kept {
             present: true,
             current: false,
             message: "not looked at yet".into(),
+            source: String::new(),
         };
         let cni = self.cni.as_ref().map(|cni| unseen(cni.path()));
         let ambient = self.ambient.as_deref();

@@ -72,6 +72,8 @@ pub struct FileState {
     pub current: bool,
     /// Why not, or what is odd, for people.
     pub message: String,
+    /// What says that it belongs there, for people.
+    pub source: String,
 }
 
 /// One pod.

@@ -160,6 +160,43 @@ fn platforms_have_their_own_paths() {
 }
 
 #[test]
+fn folders_that_nobody_names_are_discovered_if_that_is_asked_for() {
+    let flags = |values: &str| {
+        let agent = agent(values);
+        let is_ours = |it: &String| it.contains("cni-") && !it.contains("conf-name");
+        let flags: Vec<String> = arguments(&agent).into_iter().filter(is_ours).collect();
+        let volumes = agent.pointer("/spec/template/spec/volumes").unwrap();
+        let has_root = volumes
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|it| it["hostPath"]["path"] == "/");
+        (flags.join(" "), has_root)
+    };
+    let own = |flags: &str| format!("{flags} --cni-mode=own");
+    let usual = own("--cni-bin-dir=/opt/cni/bin --cni-conf-dir=/etc/cni/net.d");
+    assert_eq!(flags(""), (usual, false));
+    assert_eq!(
+        flags("cni: {discover: true}"),
+        (own("--cni-discover"), true)
+    );
+    let gke = "{global: {platform: gke}, cni: {discover: true}}";
+    let half = own("--cni-discover --cni-bin-dir=/home/kubernetes/bin");
+    assert_eq!(flags(gke), (half, true));
+    // What is named counts, and needs no more than that.
+    let both = "cni: {discover: true, cniBinDir: /b, cniConfDir: /c}";
+    assert_eq!(
+        flags(both),
+        (own("--cni-bin-dir=/b --cni-conf-dir=/c"), false)
+    );
+    let chained =
+        "{istioOwnedCNIConfig: false, cniConfFileName: 10-x.conf, cniBinDir: /b, cniConfDir: /c}";
+    let wanted =
+        "--cni-bin-dir=/b --cni-conf-dir=/c --cni-mode=chained --cni-conf-primary=10-x.conf";
+    assert_eq!(flags(chained).0, wanted);
+}
+
+#[test]
 fn platforms_have_what_else_they_need() {
     let quota = "ResourceQuota sluice-critical-pods";
     let constraints = "SecurityContextConstraints sluice-agent";
@@ -226,14 +263,9 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("cni: {chained: false}", "cni.chained=false", "leave it out"),
     ("provider: multus", "cni.provider=multus", "leave it out"),
     (
-        "cni: {cniConfFileName: 10-x.conflist}",
-        "cni.cniConfFileName=10-x.conflist",
-        "leave it out",
-    ),
-    (
-        "istioOwnedCNIConfig: false",
-        "cni.istioOwnedCNIConfig=false",
-        "leave it out",
+        "cni: {cniConfFileName: 02-sluice.conflist}",
+        "cni.cniConfFileName=02-sluice.conflist",
+        "name the primary network's",
     ),
     (
         "cni: {psp_cluster_role: x}",
@@ -273,6 +305,9 @@ fn unknown_values_and_wrong_ones_are_refused_by_name() {
         ("agent: {onUnknownPod: maybe}", "onUnknownPod"),
         ("cni: {logLevel: LOUD}", "logLevel"),
         ("cni: {cniBinDir: relative}", "cniBinDir"),
+        ("cni: {cniConfFileName: a/b.conflist}", "cniConfFileName"),
+        ("cni: {cniConfFileName: b}", "cniConfFileName"),
+        ("cni: {discover: maybe}", "discover"),
         ("cni: {excludeNamespaces: 'a,b'}", "excludeNamespaces"),
         (
             "cni: {istioOwnedCNIConfigFileName: ../x.conflist}",

@@ -50,6 +50,7 @@ impl Ambient {
                 path: path.display().to_string(),
                 current,
                 message,
+                source: "--ambient-config-dir".into(),
             },
             again: done.is_err().then_some(AGAIN),
         }

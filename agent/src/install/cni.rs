@@ -1,20 +1,27 @@
 //! The shim and its network configuration on the node: put there, looked at,
 //! taken away. Blocks.
 
+mod chained;
+mod program;
+mod restore;
+mod standalone;
+mod words;
+
 use std::{
-    io,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use tracing::{info, warn};
 
+pub use self::restore::remove;
+use self::{program::Programs, words::Trouble};
 use super::{
-    binary::{Binary, Found},
-    conf::{Entry, SHIM},
+    conf::{Entry, Mark},
     keeper::{Goal, Keep, Looked},
     limit::Limit,
-    survey::{self, Own, Primary, Survey},
+    places::{Mode, Places, PlacesError, Wanted},
+    survey::{self, Look, Own, Primary, Survey},
 };
 use crate::{
     files::{self, FileError},
@@ -25,220 +32,278 @@ const MODE: u32 = 0o600;
 /// What failed is tried again this soon.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// Where the files go.
-#[derive(Clone, Debug)]
-pub struct Places {
-    pub conf_dir: PathBuf,
-    pub bin_dir: PathBuf,
-    /// Name of our configuration; the file of this name is ours.
-    pub conf_name: String,
-}
-
 /// The installer.
 #[derive(Debug)]
 pub struct Installer {
-    places: Places,
+    wanted: Wanted,
     entry: Entry,
-    binary: Binary,
-    /// What was last put there, and why a file differs from it.
-    written: Option<Vec<u8>>,
-    placed: bool,
+    shim: PathBuf,
+    /// Where everything goes, as it was last found.
+    site: Option<Site>,
     limit: Limit,
 }
 
+/// Places, and what we know of them.
+#[derive(Debug)]
+struct Site {
+    places: Places,
+    programs: Programs,
+    /// What was last put where, and why it differs.
+    written: Option<(PathBuf, Vec<u8>)>,
+}
+
 /// Why a file was written.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Cause {
     Install,
     Update,
     Repair,
 }
 
-/// Why ours is not in place.
-#[derive(Debug, thiserror::Error)]
-enum Trouble {
-    #[error(transparent)]
-    File(#[from] FileError),
-    #[error("cannot write the configuration")]
-    Encode(#[from] serde_json::Error),
-    #[error("{0}")]
-    Told(String),
-    #[error(
-        "something else changes {path} again and again ({times} times within a minute); it is \
-         mended again in {} s; find what writes to the directory (with Cilium, set \
-         cni.exclusive=false)",
-        wait.as_secs() + 1
-    )]
-    Fight {
-        path: String,
-        times: usize,
-        wait: Duration,
-    },
-}
-
-impl Places {
-    pub fn conf(&self) -> PathBuf {
-        self.conf_dir.join(&self.conf_name)
-    }
-
-    pub fn shim(&self) -> PathBuf {
-        self.bin_dir.join(SHIM)
-    }
+/// One look: the site, and what may be done to it now.
+struct Pass<'a> {
+    site: &'a mut Site,
+    entry: &'a Entry,
+    limit: &'a mut Limit,
+    now: Instant,
 }
 
 impl Installer {
     /// `shim`: the program to install.
-    pub fn new(places: Places, entry: Entry, shim: &Path) -> Self {
-        Self {
-            binary: Binary::new(shim, places.shim()),
-            places,
+    pub fn new(wanted: Wanted, entry: Entry, shim: &Path) -> Self {
+        let mut installer = Self {
+            wanted,
             entry,
-            written: None,
-            placed: false,
+            shim: shim.to_owned(),
+            site: None,
             limit: Limit::default(),
-        }
+        };
+        // Whatever is wrong is said by the first look.
+        let _ = installer.find();
+        installer
     }
 
-    /// Our configuration.
+    /// Our configuration, or the folder that it is chained in.
     pub fn path(&self) -> PathBuf {
-        self.places.conf()
+        let Some(site) = &self.site else {
+            return self.wanted.host.at(Path::new("/"));
+        };
+        match (site.places.mode, &site.written) {
+            (Mode::Chained, Some((path, _))) => path.clone(),
+            (Mode::Chained, None) => site.places.conf_dir.clone(),
+            (Mode::Own | Mode::Standalone, _) => site.places.conf(),
+        }
     }
 
-    /// The binary first, then the configuration that names it; then looks at
-    /// what the runtime will take.
-    fn install(&mut self, now: Instant) -> Result<String, Trouble> {
-        let survey = self.survey()?;
-        self.put_binary(now)?;
-        let conf = self.places.conf();
-        match &survey.primary {
-            Some(primary) => {
-                self.put_conf(now, primary, survey.own.as_ref())?;
-                for name in &survey.stale {
-                    // Of this agent, when it was told another name.
-                    info!(name, "an older configuration of ours is removed");
-                    files::remove(&self.places.conf_dir.join(name))?;
-                }
-            }
-            None => return self.alone(&survey),
-        }
-        // Not believed because it was written.
-        let survey = self.survey()?;
-        if let Some(before) = &survey.before {
-            let takes = if before.certain { "takes" } else { "may take" };
-            return Err(Trouble::Told(format!(
-                "{} sorts before {} and the runtime {takes} it instead, so pods start without \
-                 the shim; remove it, or name a file before it with --cni-conf-name",
-                before.name, self.places.conf_name
-            )));
-        }
-        let there = survey.own.as_ref();
-        if there.map(|own| &own.contents) != self.written.as_ref() {
-            return Err(Trouble::Told(format!(
-                "{} was changed just now",
-                conf.display()
-            )));
-        }
-        Ok(odd(&survey, &self.places.conf_name))
-    }
-
-    fn survey(&self) -> Result<Survey, FileError> {
-        let files = survey::read(&self.places.conf_dir)?;
-        Ok(survey::survey(files, &self.places.conf_name))
-    }
-
-    fn put_binary(&mut self, now: Instant) -> Result<(), Trouble> {
-        let cause = match self.binary.look()? {
-            Found::Same => {
-                self.placed = true;
+    /// Finds out where everything goes. Where that changes, what we had put
+    /// elsewhere is taken away.
+    fn find(&mut self) -> Result<(), Trouble> {
+        let places = self.wanted.places().map_err(|error| match error {
+            PlacesError::Discover(error) => Trouble::Told(error.to_string()),
+            PlacesError::File(error) => Trouble::File(error),
+        })?;
+        if let Some(site) = &self.site {
+            if site.places == places {
                 return Ok(());
             }
-            _ if self.placed => Cause::Repair,
-            Found::Nothing => Cause::Install,
-            Found::Another => Cause::Update,
-        };
-        let path = self.places.shim();
-        self.may(now, cause, &path)?;
-        self.binary.put()?;
-        self.placed = true;
-        count("binary", cause, &path);
+            info!(
+                from = places.from,
+                "the folders of the runtime have changed"
+            );
+            remove(&site.places)?;
+        }
+        self.site = Some(Site {
+            programs: Programs::new(&self.shim, &places.shims()),
+            places,
+            written: None,
+        });
         Ok(())
     }
 
-    fn put_conf(
-        &mut self,
-        now: Instant,
-        primary: &Primary,
-        own: Option<&Own>,
-    ) -> Result<(), Trouble> {
+    fn install(&mut self, now: Instant) -> Result<String, Trouble> {
+        self.find()?;
+        let Some(site) = &mut self.site else {
+            return Ok(String::new());
+        };
+        let mut pass = Pass {
+            site,
+            entry: &self.entry,
+            limit: &mut self.limit,
+            now,
+        };
+        // The program first, so that whatever names it finds it.
+        let odd = pass.programs()?;
+        let also = match pass.site.places.mode {
+            Mode::Own => pass.own()?,
+            Mode::Chained => pass.chained()?,
+            Mode::Standalone => pass.standalone()?,
+        };
+        let said = [odd, also].into_iter().filter(|words| !words.is_empty());
+        Ok(said.collect::<Vec<_>>().join("; "))
+    }
+
+    fn leave(&mut self) -> Result<(), Trouble> {
+        self.find()?;
+        if let Some(site) = &mut self.site {
+            site.written = None;
+            site.programs.forget();
+            remove(&site.places)?;
+        }
+        Ok(())
+    }
+
+    fn state(&self, message: String, current: bool) -> FileState {
+        let there = self
+            .site
+            .as_ref()
+            .is_some_and(|site| restore::is_there(&site.places));
+        FileState {
+            path: self.path().display().to_string(),
+            present: there,
+            current,
+            message,
+            source: match &self.site {
+                Some(site) => site.places.from.clone(),
+                None => String::new(),
+            },
+        }
+    }
+}
+
+impl Pass<'_> {
+    fn survey(&self, own: &str) -> Result<Survey, FileError> {
+        let places = &self.site.places;
+        let listing = survey::read(&places.conf_dir, &places.host)?;
+        let look = Look {
+            own,
+            primary: places.primary.as_deref(),
+            takes: &places.takes,
+        };
+        Ok(survey::survey(listing, look))
+    }
+
+    fn programs(&mut self) -> Result<String, Trouble> {
+        let (limit, now) = (&mut *self.limit, self.now);
+        self.site
+            .programs
+            .put(|cause, path| may(limit, now, cause, path, ""))
+    }
+
+    /// A copy of the original that sorts before it.
+    fn own(&mut self) -> Result<String, Trouble> {
+        let own = self.site.places.conf_name.clone();
+        let survey = self.survey(&own)?;
+        if self.site.places.takes.several {
+            return Err(Trouble::Told(words::several(&self.site.places)));
+        }
+        let held = match self.kept(&survey) {
+            Some((own, origin, why)) => {
+                let wanted = own.with(self.entry, &Mark::CopyOf(origin))?;
+                self.put(&wanted, &survey)?;
+                why
+            }
+            None => {
+                let Some(primary) = &survey.primary else {
+                    return Err(Trouble::Told(words::waiting(&self.site.places, &survey)));
+                };
+                self.copy(primary, &survey)?;
+                String::new()
+            }
+        };
+        self.clear(&survey, Mode::Own, None)?;
+        // Not believed because it was written.
+        let survey = self.survey(&own)?;
+        if let Some(before) = &survey.before {
+            return Err(Trouble::Told(words::before(before, &own)));
+        }
+        self.is_as_written(survey.own.as_ref().map(|own| own.contents.as_slice()))?;
+        let odd = words::odd(&survey, &self.site.places);
+        let said = [held, odd].into_iter().filter(|words| !words.is_empty());
+        Ok(said.collect::<Vec<_>>().join("; "))
+    }
+
+    /// Our copy, its original and why, if it is to stay though the original is
+    /// not there, or is broken: what comes after that is another network.
+    fn kept(&self, survey: &Survey) -> Option<(super::conf::List, String, String)> {
+        let own = survey.own.as_ref()?.list.as_ref()?;
+        let origin = own.copy_of()?;
+        let is_other = |named: &String| survey::other_form(named).is_none_or(|it| it != origin);
+        let named = self.site.places.primary.as_ref();
+        if named.is_some_and(|named| named != origin && is_other(named)) {
+            return None;
+        }
+        let why = survey.skipped.iter().find(|(name, _)| name == origin);
+        let why = match (why, &survey.primary) {
+            (Some((_, why)), primary)
+                if primary.as_ref().is_none_or(|it| it.name.as_str() > origin) =>
+            {
+                words::broken(origin, why)
+            }
+            (None, None) => words::gone(origin, &self.site.places, survey),
+            _ => return None,
+        };
+        Some((own.clone(), origin.to_owned(), why))
+    }
+
+    fn copy(&mut self, primary: &Primary, survey: &Survey) -> Result<(), Trouble> {
         if let Some(why) = primary.list.refusal() {
             let name = &primary.name;
             return Err(Trouble::Told(format!("{name} cannot be copied: {why}")));
         }
-        let wanted = primary.list.with(&self.entry, &primary.name)?;
-        let there = own.map(|own| &own.contents);
-        if there == Some(&wanted) && own.is_some_and(|own| own.mode == MODE) {
-            self.written = Some(wanted);
+        let mark = Mark::CopyOf(primary.name.clone());
+        let wanted = primary.list.with(self.entry, &mark)?;
+        self.put(&wanted, survey)
+    }
+
+    /// Our own file.
+    fn put(&mut self, wanted: &[u8], survey: &Survey) -> Result<(), Trouble> {
+        let path = self.site.places.conf();
+        let own: Option<&Own> = survey.own.as_ref();
+        let there = own.map(|own| own.contents.as_slice());
+        if there == Some(wanted) && own.is_some_and(|own| own.mode == MODE) {
+            self.site.written = Some((path, wanted.to_vec()));
             return Ok(());
         }
-        let cause = match &self.written {
+        let cause = match &self.site.written {
             // It is as we left it, and the original has changed.
-            Some(written) if there == Some(written) && *written != wanted => Cause::Update,
+            Some((_, written)) if there == Some(written) && written != wanted => Cause::Update,
             Some(_) => Cause::Repair,
             None if there.is_none() => Cause::Install,
             None => Cause::Update,
         };
-        let path = self.places.conf();
-        self.may(now, cause, &path)?;
-        files::write_shared(&path, &wanted, MODE)?;
-        self.written = Some(wanted);
+        let hint = words::renamed(survey, &self.site.places.conf_name);
+        may(self.limit, self.now, cause, &path, &hint)?;
+        files::write_shared(&path, wanted, MODE)?;
         count("conf", cause, &path);
+        self.site.written = Some((path, wanted.to_vec()));
         Ok(())
     }
 
-    /// Whether a file may be written now.
-    fn may(&mut self, now: Instant, cause: Cause, path: &Path) -> Result<(), Trouble> {
-        if !matches!(cause, Cause::Repair) {
-            return Ok(());
+    fn is_as_written(&self, there: Option<&[u8]>) -> Result<(), Trouble> {
+        let written = self.site.written.as_ref();
+        match written {
+            Some((path, written)) if there != Some(written) => Err(Trouble::Told(format!(
+                "{} was changed just now",
+                path.display()
+            ))),
+            _ => Ok(()),
         }
-        self.limit.ask(now).map_err(|wait| Trouble::Fight {
-            path: path.display().to_string(),
-            times: self.limit.too_many(now).unwrap_or_default(),
-            wait,
-        })?;
-        self.limit.made(now);
+    }
+
+    /// Takes away what an agent in another mode, or with another name, left.
+    fn clear(&self, survey: &Survey, mode: Mode, kept: Option<&str>) -> Result<(), FileError> {
+        let directory = &self.site.places.conf_dir;
+        for name in &survey.stale {
+            info!(name, "an older configuration of ours is removed");
+            files::remove(&directory.join(name))?;
+        }
+        for (name, before) in &survey.marked {
+            if mode != Mode::Chained || kept != Some(name) {
+                info!(name, "the shim is taken out of it again");
+                restore::unchain(directory, name, before)?;
+            }
+        }
         Ok(())
-    }
-
-    /// Nobody else's configuration is there.
-    fn alone(&mut self, survey: &Survey) -> Result<String, Trouble> {
-        let directory = self.places.conf_dir.display();
-        let skipped = skipped(survey);
-        if let Some(own) = &survey.own
-            && let Some(list) = own.list.as_ref()
-            && let Some(file) = list.copy_of()
-            && list.with(&self.entry, file)? == own.contents
-            && own.mode == MODE
-        {
-            self.written = Some(own.contents.clone());
-            return Ok(format!(
-                "{file}, which ours is a copy of, is not in {directory} any more; the copy stays in \
-                 use{skipped}"
-            ));
-        }
-        Err(Trouble::Told(format!(
-            "{directory} has no network configuration yet to put the shim behind; it is waited \
-             for{skipped}"
-        )))
-    }
-
-    fn state(&self, message: String, current: bool) -> FileState {
-        let there = |path: &Path| path.symlink_metadata().is_ok();
-        FileState {
-            path: self.places.conf().display().to_string(),
-            present: there(&self.places.conf()) || there(&self.places.shim()),
-            current,
-            message,
-        }
     }
 }
 
@@ -249,13 +314,7 @@ impl Keep for Installer {
                 let state = self.state("what is wanted of the node is not known yet".into(), false);
                 return Looked { state, again: None };
             }
-            Goal::Leave => {
-                self.written = None;
-                self.placed = false;
-                remove(&self.places)
-                    .map(|_| String::new())
-                    .map_err(Into::into)
-            }
+            Goal::Leave => self.leave().map(|()| String::new()),
             Goal::Install => self.install(Instant::now()),
         };
         metrics::gauge!("sluice_cni_installed").set(f64::from(u8::from(
@@ -269,7 +328,7 @@ impl Keep for Installer {
             Err(trouble) => {
                 let again = match &trouble {
                     Trouble::Fight { wait, .. } => *wait,
-                    Trouble::File(_) | Trouble::Encode(_) | Trouble::Told(_) => AGAIN,
+                    _ => AGAIN,
                 };
                 Looked {
                     state: self.state(crate::error::chain(&trouble), false),
@@ -280,52 +339,31 @@ impl Keep for Installer {
     }
 
     fn directories(&self) -> Vec<PathBuf> {
-        vec![self.places.conf_dir.clone(), self.places.bin_dir.clone()]
+        let places = self.site.as_ref().map(|site| &site.places);
+        let all = places.map(|it| std::iter::once(&it.conf_dir).chain(&it.bin_dirs));
+        all.into_iter().flatten().cloned().collect()
     }
 }
 
-/// Takes everything of ours away: the configuration before the program that it
-/// names. Returns what was removed. What is not there is fine.
-pub fn remove(places: &Places) -> Result<Vec<PathBuf>, FileError> {
-    let conf = places.conf();
-    let survey = match survey::read(&places.conf_dir) {
-        Ok(files) => survey::survey(files, &places.conf_name),
-        Err(error) if error.is_not_found() => Survey::default(),
-        Err(error) => return Err(error),
-    };
-    let stale = survey.stale.iter().map(|name| places.conf_dir.join(name));
-    let mut removed = Vec::new();
-    for path in [conf.clone()].into_iter().chain(stale) {
-        take(&path, &mut removed)?;
+/// Whether a file may be written now.
+fn may(
+    limit: &mut Limit,
+    now: Instant,
+    cause: Cause,
+    path: &Path,
+    hint: &str,
+) -> Result<(), Trouble> {
+    if cause != Cause::Repair {
+        return Ok(());
     }
-    take_temporary(&conf)?;
-    if let Some(name) = survey.chained.first() {
-        warn!(
-            name,
-            shim = %places.shim().display(),
-            "somebody else's configuration names the shim, which therefore stays"
-        );
-        return Ok(removed);
-    }
-    take(&places.shim(), &mut removed)?;
-    take_temporary(&places.shim())?;
-    Ok(removed)
-}
-
-fn take(path: &Path, removed: &mut Vec<PathBuf>) -> Result<(), FileError> {
-    match std::fs::remove_file(path) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(FileError::at("remove", path)(error)),
-    }
-    info!(path = %path.display(), "removed");
-    removed.push(path.to_owned());
-    path.parent().map_or(Ok(()), files::sync_directory)
-}
-
-/// What a crash may have left.
-fn take_temporary(path: &Path) -> Result<(), FileError> {
-    files::temporary(path).map_or(Ok(()), |path| files::remove(&path))
+    limit.ask(now).map_err(|wait| Trouble::Fight {
+        path: path.display().to_string(),
+        times: limit.too_many(now).unwrap_or_default(),
+        wait,
+        hint: hint.to_owned(),
+    })?;
+    limit.made(now);
+    Ok(())
 }
 
 fn count(kind: &'static str, cause: Cause, path: &Path) {
@@ -341,28 +379,6 @@ fn count(kind: &'static str, cause: Cause, path: &Path) {
     }
     metrics::counter!("sluice_cni_files_written_total", "kind" => kind, "cause" => label)
         .increment(1);
-}
-
-/// What is worth knowing though ours is in place.
-fn odd(survey: &Survey, own: &str) -> String {
-    let early = survey.skipped.iter().find(|(name, _)| name.as_str() < own);
-    early.map_or_else(String::new, |(name, why)| {
-        format!(
-            "{name} sorts before ours and cannot be used ({why}): containerd then uses no \
-             configuration at all; remove it"
-        )
-    })
-}
-
-fn skipped(survey: &Survey) -> String {
-    let skipped = survey.skipped.iter().take(4);
-    let words: Vec<_> = skipped
-        .map(|(name, why)| format!("{name}: {why}"))
-        .collect();
-    if words.is_empty() {
-        return String::new();
-    }
-    format!("; not usable: {}", words.join(", "))
 }
 
 #[cfg(test)]

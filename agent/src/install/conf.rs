@@ -1,5 +1,5 @@
-//! Network configurations: reading other people's, and writing ours as a copy
-//! of one with the shim behind it. Pure.
+//! Network configurations: reading other people's, and writing ours: a copy of
+//! one with the shim behind it, or the shim alone. Pure.
 //!
 //! What is not ours to understand is carried over as it is written, character
 //! by character.
@@ -19,10 +19,13 @@ pub const LARGEST: u64 = 256 * 1024;
 /// Most keys around a list of plugins; the specification has five.
 const MOST_KEYS: usize = 256;
 /// What the shim speaks. Asked for anything else it fails every pod.
-const VERSIONS: [&str; 4] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0"];
+const VERSIONS: [&str; 5] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
+/// The newest that any runtime speaks: of `cniVersions` it takes no newer one.
+const NEWEST: [u64; 3] = [1, 1, 0];
+/// Version and name of the shim's own network, which Multus finds it by.
+const ALONE: (&str, &str) = ("1.0.0", SHIM);
 
-/// Our entry in the list of plugins. The keys are those of the shim, but for
-/// `copyOf`, which says that the file is ours and what it is made from.
+/// Our entry in the list of plugins, without what it is marked with.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Entry {
@@ -34,13 +37,57 @@ pub struct Entry {
     pub timeout_seconds: u64,
 }
 
+/// What an entry that we wrote says of the file that it is in.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Mark {
+    /// The file is ours, and made from this one.
+    CopyOf(String),
+    /// The file is somebody else's; it had this name before.
+    ChainedTo(String),
+    /// The file is ours, for Multus.
+    Standalone,
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Written<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cni_version: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'static str>,
     r#type: &'static str,
-    copy_of: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    copy_of: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chained_to: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    standalone: Option<bool>,
     #[serde(flatten)]
     entry: &'a Entry,
+}
+
+impl Entry {
+    /// As it is written into a list.
+    pub fn marked(&self, mark: &Mark) -> Result<String, serde_json::Error> {
+        let mut written = Written {
+            cni_version: None,
+            name: None,
+            r#type: SHIM,
+            copy_of: None,
+            chained_to: None,
+            standalone: None,
+            entry: self,
+        };
+        match mark {
+            Mark::CopyOf(file) => written.copy_of = Some(file),
+            Mark::ChainedTo(file) => written.chained_to = Some(file),
+            Mark::Standalone => {
+                (written.cni_version, written.name) = (Some(ALONE.0), Some(ALONE.1));
+                written.standalone = Some(true);
+            }
+        }
+        serde_json::to_string(&written)
+    }
 }
 
 /// A network configuration, whole: a list of plugins and what is said around it.
@@ -54,8 +101,7 @@ pub struct List {
 #[derive(Clone, Debug)]
 struct Plugin {
     kind: String,
-    /// Of an entry of ours: the file it was copied from.
-    copy_of: Option<String>,
+    mark: Option<Mark>,
     text: Box<RawValue>,
 }
 
@@ -135,9 +181,41 @@ impl List {
         serde_json::from_str(value.get()).map_err(|error| wrong(key, &error))
     }
 
-    /// Whether this file is one that we made.
+    /// A list whose plugins are all in a folder of its name beside it, as CNI
+    /// 1.1 has it.
+    pub fn of_folder(contents: &[u8]) -> Option<Self> {
+        let Object(keys) = parsed(contents).ok()?;
+        let list = Self {
+            keys,
+            plugins: Vec::new(),
+        };
+        let bare = list.keys.iter().all(|(key, _)| key != "plugins");
+        (bare && list.named().is_ok() && list.takes_folder()).then_some(list)
+    }
+
+    /// Whether plugins of a folder of its name run after those of the list, with
+    /// a runtime that knows such folders.
+    pub fn takes_folder(&self) -> bool {
+        let only = self
+            .keys
+            .iter()
+            .find(|(key, _)| key == "loadOnlyInlinedPlugins");
+        only.is_none_or(|(_, value)| !value.get().trim_matches('"').eq_ignore_ascii_case("true"))
+    }
+
+    /// The network's.
+    pub fn name(&self) -> String {
+        self.text("name").ok().flatten().unwrap_or_default()
+    }
+
+    /// What our entry says, if there is one that we wrote.
+    pub fn mark(&self) -> Option<&Mark> {
+        self.plugins.iter().find_map(|plugin| plugin.mark.as_ref())
+    }
+
+    /// Whether this file is one that we made, beside the one it is made from.
     pub fn is_ours(&self) -> bool {
-        self.plugins.iter().any(|plugin| plugin.copy_of.is_some())
+        matches!(self.mark(), Some(Mark::CopyOf(_) | Mark::Standalone))
     }
 
     /// Whether the shim is called.
@@ -147,34 +225,69 @@ impl List {
 
     /// The file that this copy of ours was made from.
     pub fn copy_of(&self) -> Option<&str> {
-        let plugin = self.plugins.iter().find_map(|one| one.copy_of.as_deref());
-        plugin.filter(|_| self.has_shim())
+        match self.mark()? {
+            Mark::CopyOf(file) => Some(file),
+            Mark::ChainedTo(_) | Mark::Standalone => None,
+        }
     }
 
     /// Why the shim cannot be chained to this one.
     pub fn refusal(&self) -> Option<String> {
-        // A list without it is of the first version, which had no such key.
-        let version = self.text("cniVersion").ok().flatten().unwrap_or_default();
-        if VERSIONS.contains(&version.as_str()) {
-            return None;
+        if self.plugins.iter().all(|plugin| plugin.kind == SHIM) {
+            let name = self.name();
+            return Some(format!(
+                "no plugin but the shim is in its list, and those of the folder {name} run after \
+                 the list, so the shim would come first; put them into \"plugins\" and set \
+                 \"loadOnlyInlinedPlugins\": true"
+            ));
         }
-        Some(format!(
-            "its cniVersion {version:?} is none that {SHIM} speaks; set it to one of {}",
-            VERSIONS.join(", ")
-        ))
+        let asked = self.versions();
+        let unspoken = asked
+            .iter()
+            .find(|asked| !VERSIONS.contains(&asked.as_str()));
+        unspoken.map(|version| {
+            format!(
+                "its cniVersion {version:?} is none that {SHIM} speaks; set it to one of {}",
+                VERSIONS.join(", ")
+            )
+        })
     }
 
-    /// A copy with our entry at the end, and nowhere else. `file`: where the
-    /// original is.
-    pub fn with(&self, entry: &Entry, file: &str) -> Result<Vec<u8>, serde_json::Error> {
-        let ours = Written {
-            r#type: SHIM,
-            copy_of: file,
-            entry,
-        };
+    /// What plugins may be asked to speak: `cniVersion`, and, by a runtime that
+    /// knows `cniVersions`, the greatest of both that it speaks itself.
+    fn versions(&self) -> Vec<String> {
+        // A list without it is of the first version, which had no such key.
+        let one = self.text("cniVersion").ok().flatten();
+        let more = self.keys.iter().find(|(key, _)| key == "cniVersions");
+        let more: Option<Vec<String>> =
+            more.and_then(|(_, value)| serde_json::from_str(value.get()).ok());
+        let spoken = more.iter().flatten().chain(&one).filter_map(|version| {
+            let number = number(version).filter(|number| *number <= NEWEST)?;
+            Some((number, version.clone()))
+        });
+        let greatest = more.as_ref().and_then(|_| spoken.max());
+        let greatest = greatest.map(|(_, version)| version);
+        match (one, greatest) {
+            (None, None) => vec![String::new()],
+            (one, greatest) => one.into_iter().chain(greatest).collect(),
+        }
+    }
+
+    /// The list with our entry at the end, and nowhere else.
+    pub fn with(&self, entry: &Entry, mark: &Mark) -> Result<Vec<u8>, serde_json::Error> {
+        let text = self.written(Some(entry.marked(mark)?))?;
+        Ok(text.into_bytes())
+    }
+
+    /// The same without it.
+    pub fn without(&self) -> Result<String, serde_json::Error> {
+        self.written(None)
+    }
+
+    fn written(&self, last: Option<String>) -> Result<String, serde_json::Error> {
         let others = self.plugins.iter().filter(|plugin| plugin.kind != SHIM);
-        let mut plugins: Vec<String> = others.map(|plugin| plugin.text.get().into()).collect();
-        plugins.push(serde_json::to_string(&ours)?);
+        let others = others.map(|plugin| plugin.text.get().to_owned());
+        let plugins: Vec<String> = others.chain(last).collect();
         let mut text = String::from("{\n");
         for (key, value) in &self.keys {
             let key = serde_json::to_string(key)?;
@@ -182,21 +295,42 @@ impl List {
         }
         let _ = writeln!(text, "  \"plugins\": [\n    {}", plugins.join(",\n    "));
         text.push_str("  ]\n}\n");
-        Ok(text.into_bytes())
+        Ok(text)
     }
+}
+
+fn number(version: &str) -> Option<[u64; 3]> {
+    let parts: Result<Vec<u64>, _> = version.split('.').map(str::parse).collect();
+    parts.ok()?.try_into().ok()
 }
 
 impl Plugin {
     fn of(text: Box<RawValue>) -> Option<Self> {
         let keys: serde_json::Value = serde_json::from_str(text.get()).ok()?;
         let text_of = |key: &str| keys.get(key)?.as_str().map(str::to_owned);
-        let kind = text_of("type").filter(|kind| !kind.is_empty())?;
+        let kind = text_of("type").or_else(|| other_case(&keys));
+        let kind = kind.filter(|kind| !kind.is_empty())?;
+        let mark = || {
+            let copied = text_of("copyOf").map(Mark::CopyOf);
+            let chained = || text_of("chainedTo").map(Mark::ChainedTo);
+            let alone = keys.get("standalone") == Some(&serde_json::Value::Bool(true));
+            copied
+                .or_else(chained)
+                .or(alone.then_some(Mark::Standalone))
+        };
         Some(Self {
-            copy_of: text_of("copyOf").filter(|_| kind == SHIM),
+            mark: (kind == SHIM).then(mark).flatten(),
             kind,
             text,
         })
     }
+}
+
+/// Runtimes find `type` in any case.
+fn other_case(keys: &serde_json::Value) -> Option<String> {
+    let mut keys = keys.as_object()?.iter();
+    let (_, kind) = keys.find(|(key, _)| key.eq_ignore_ascii_case("type"))?;
+    kind.as_str().map(str::to_owned)
 }
 
 /// The keys of an object as they are written. Of a key that comes twice the

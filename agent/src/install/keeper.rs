@@ -51,9 +51,14 @@ pub async fn keep<K: Keep>(
 ) {
     let mut desired = capture.desired();
     let mut status = capture.status();
-    let mut watch = Watch::new(files.directories());
+    let mut directories = files.directories();
+    let mut watch = Watch::new(directories.clone());
     let mut said = String::new();
     loop {
+        if directories != files.directories() {
+            directories = files.directories();
+            watch = Watch::new(directories.clone());
+        }
         watch.renew();
         let goal = goal(
             desired.borrow_and_update().as_deref(),

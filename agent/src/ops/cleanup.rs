@@ -21,7 +21,7 @@ use crate::{
     config::{Directories, NodeFiles},
     control::store::Store,
     desired::{Desired, Wanted},
-    files::FileError,
+    install::places::PlacesError,
 };
 
 /// Why something may be left.
@@ -38,7 +38,7 @@ pub enum CleanupError {
     #[error("not everything could be removed; nothing is lost by trying again")]
     Remove(#[source] Fault),
     #[error("not everything could be removed from the node's disk")]
-    Files(#[from] FileError),
+    Files(#[from] PlacesError),
 }
 
 /// Removes everything and says what. Blocks.

@@ -54,6 +54,7 @@ fn file(state: &FileState) -> proto::NodeFile {
         present: state.present,
         current: state.current,
         message: state.message.clone(),
+        source: state.source.clone(),
     }
 }
 

@@ -113,13 +113,7 @@ const CNI: Rules = &[
     ("cniConfFileName", Apart),
     ("chained", Apart),
     ("provider", Apart),
-    (
-        "istioOwnedCNIConfig",
-        Only(
-            true,
-            "chaining into the primary network's own list is not built yet; leave it out",
-        ),
-    ),
+    ("istioOwnedCNIConfig", Flag("cni.istioOwnedCNIConfig")),
     (
         "istioOwnedCNIConfigFileName",
         Text("cni.istioOwnedCNIConfigFileName"),

@@ -176,7 +176,7 @@ impl Walk {
         if alone {
             self.refuse(
                 "spec.values.cni.chained",
-                "a plugin that Multus calls by itself is not built yet; leave out chained, provider, cniConfFileName and a cniConfDir of Multus",
+                "a plugin that Multus calls by itself is not told of the pod's link and addresses; leave out chained, provider, cniConfFileName and a cniConfDir of Multus",
             );
         }
         if dir.starts_with(MULTUS_DIR) && !alone {
@@ -188,10 +188,7 @@ impl Walk {
             self.set("cni.cniConfDir", &json!(dir));
         }
         if !file.is_empty() && !alone {
-            self.refuse(
-                "spec.values.cni.cniConfFileName",
-                "it names the list that the plugin is put into, and Sluice never edits another's; leave it out: the first valid list is copied",
-            );
+            self.set("cni.cniConfFileName", &json!(file));
         }
         self.types(cni);
     }

@@ -10,7 +10,10 @@
 {{- toYaml $cni -}}
 {{- end -}}
 
-{{/* Paths, by platform unless they are set. */}}
+{{/*
+Paths, by platform unless they are set. What is neither is discovered, if asked
+for: then "bin" or "conf" is empty, and the node's root is mounted.
+*/}}
 {{- define "sluice.paths" -}}
 {{- $cni := include "sluice.cni" . | fromYaml -}}
 {{- $platforms := dict
@@ -22,8 +25,15 @@
   "openshift" (dict "bin" "/var/lib/cni/bin" "conf" "/etc/kubernetes/cni/net.d" "name" "00-00-sluice.conflist")
 -}}
 {{- $own := get $platforms (.Values.global.platform | default "") | default dict -}}
-bin: {{ $cni.cniBinDir | default (get $own "bin") | default "/opt/cni/bin" | quote }}
-conf: {{ $cni.cniConfDir | default (get $own "conf") | default "/etc/cni/net.d" | quote }}
+{{- $bin := $cni.cniBinDir | default (get $own "bin") -}}
+{{- $conf := $cni.cniConfDir | default (get $own "conf") -}}
+{{- $discover := false -}}
+{{- if and $cni.discover (not (and $bin $conf)) }}{{ $discover = true }}{{ end }}
+discover: {{ $discover }}
+bin: {{ $bin | default (ternary "" "/opt/cni/bin" $discover) | quote }}
+conf: {{ $conf | default (ternary "" "/etc/cni/net.d" $discover) | quote }}
+mode: {{ ternary "chained" "own" (and (hasKey $cni "istioOwnedCNIConfig") (not $cni.istioOwnedCNIConfig)) }}
+primary: {{ $cni.cniConfFileName | default "" | quote }}
 netns: {{ $cni.cniNetnsDir | default (get $own "netns") | default "/var/run/netns" | quote }}
 name: {{ $cni.istioOwnedCNIConfigFileName | default (get $own "name") | default "02-sluice.conflist" | quote }}
 {{- end -}}

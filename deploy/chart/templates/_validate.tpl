@@ -32,16 +32,10 @@ by values.schema.json.
 {{- $wrong = append $wrong "cni.repair.enabled=true: repair of sidecar pods is not built; set it to false, and keep istio-init for pods with sidecars" -}}
 {{- end -}}
 {{- if and (hasKey $cni "chained") (not $cni.chained) -}}
-{{- $wrong = append $wrong "cni.chained=false: a plugin that Multus calls by itself is not built yet; leave it out: Sluice's own list is the primary network's with the shim last, and on OpenShift (global.platform=openshift) it is Multus' own with the shim last, which needs no NetworkAttachmentDefinition" -}}
+{{- $wrong = append $wrong "cni.chained=false: a plugin that Multus calls by itself is not told of the pod's link and addresses, and only for pods that ask for it; leave it out: Sluice's own list is the primary network's with the shim last, and on OpenShift (global.platform=openshift) it is Multus' own with the shim last, which needs no NetworkAttachmentDefinition" -}}
 {{- end -}}
 {{- if eq ($cni.provider | default "default") "multus" -}}
-{{- $wrong = append $wrong "cni.provider=multus: NetworkAttachmentDefinitions are not built yet; leave it out (see cni.chained)" -}}
-{{- end -}}
-{{- if $cni.cniConfFileName -}}
-{{- $wrong = append $wrong (printf "cni.cniConfFileName=%s: it names the list that the plugin is put into, and Sluice never edits another's; leave it out: the first valid list is copied (the name of the copy: cni.istioOwnedCNIConfigFileName)" $cni.cniConfFileName) -}}
-{{- end -}}
-{{- if and (hasKey $cni "istioOwnedCNIConfig") (not $cni.istioOwnedCNIConfig) -}}
-{{- $wrong = append $wrong "cni.istioOwnedCNIConfig=false: chaining into the primary network's own list is not built yet; leave it out" -}}
+{{- $wrong = append $wrong "cni.provider=multus: a plugin of a NetworkAttachmentDefinition is not told of the pod's link and addresses; leave it out (see cni.chained)" -}}
 {{- end -}}
 {{- if $cni.psp_cluster_role -}}
 {{- $wrong = append $wrong (printf "cni.psp_cluster_role=%s: Kubernetes has no PodSecurityPolicy since 1.25; leave it out, and label the namespace pod-security.kubernetes.io/enforce=privileged" $cni.psp_cluster_role) -}}
@@ -52,6 +46,9 @@ by values.schema.json.
 {{- $paths := include "sluice.paths" . | fromYaml -}}
 {{- if ne (base $paths.name) $paths.name -}}
 {{- $wrong = append $wrong (printf "cni.istioOwnedCNIConfigFileName=%s: a name, not a path" $paths.name) -}}
+{{- end -}}
+{{- if and $paths.primary (eq $paths.primary $paths.name) -}}
+{{- $wrong = append $wrong (printf "cni.cniConfFileName=%s: this is the name of Sluice's own list (cni.istioOwnedCNIConfigFileName); name the primary network's" $paths.primary) -}}
 {{- end -}}
 {{- if $wrong -}}
 {{- fail (printf "\n\nSluice cannot be installed with these values:\n  - %s\n" (join "\n  - " $wrong)) -}}

@@ -11,10 +11,14 @@ pub(crate) fn entry() -> Entry {
     }
 }
 
+fn of(file: &str) -> Mark {
+    Mark::CopyOf(file.into())
+}
+
 fn copy(file: &str, text: &str) -> String {
     let list = List::parse(file, text.as_bytes()).unwrap();
     assert_eq!(list.refusal(), None);
-    String::from_utf8(list.with(&entry(), file).unwrap()).unwrap()
+    String::from_utf8(list.with(&entry(), &of(file)).unwrap()).unwrap()
 }
 
 #[test]
@@ -61,7 +65,7 @@ fn a_copy_of_a_copy_has_the_shim_once() {
     assert_eq!(list.copy_of(), Some("10-a.conflist"));
     assert!(list.is_ours());
     assert_eq!(
-        list.with(&entry(), "10-a.conflist").unwrap(),
+        list.with(&entry(), &of("10-a.conflist")).unwrap(),
         once.as_bytes()
     );
     assert_eq!(once.matches(SHIM).count(), 1);
@@ -141,6 +145,56 @@ fn a_version_that_the_shim_does_not_speak_is_not_copied() {
     }
 }
 
+#[test]
+fn of_several_versions_each_that_a_runtime_may_choose_must_be_spoken() {
+    let refused = |keys: &str| {
+        let text = format!(r#"{{{keys},"name":"n","plugins":[{{"type":"a"}}]}}"#);
+        let list = List::parse("a.conflist", text.as_bytes()).unwrap();
+        list.refusal().is_some()
+    };
+    assert!(!refused(r#""cniVersion":"1.1.0""#));
+    assert!(!refused(
+        r#""cniVersion":"0.4.0","cniVersions":["0.2.0","1.1.0","1.0.0"]"#
+    ));
+    // No runtime takes one that it does not know.
+    assert!(!refused(r#""cniVersions":["1.0.0","9.0.0"]"#));
+    assert!(refused(r#""cniVersion":"0.2.0","cniVersions":["1.1.0"]"#));
+    assert!(refused(r#""cniVersions":["0.1.0","0.2.0"]"#));
+    assert!(refused(r#""cniVersions":[]"#));
+}
+
+#[test]
+fn plugins_in_a_folder_are_known_and_those_alone_are_refused() {
+    let bare = r#"{"cniVersion":"1.1.0","name":"n"}"#;
+    let list = List::of_folder(bare.as_bytes()).unwrap();
+    assert!(list.refusal().unwrap().contains("loadOnlyInlinedPlugins"));
+    let only = r#"{"cniVersion":"1.1.0","name":"n","loadOnlyInlinedPlugins":true}"#;
+    assert!(List::of_folder(only.as_bytes()).is_none());
+    for (key, takes) in [("false", true), ("true", false), (r#""True""#, false)] {
+        let text =
+            format!(r#"{{"loadOnlyInlinedPlugins":{key},"name":"n","plugins":[{{"type":"a"}}]}}"#);
+        let list = List::parse("a.conflist", text.as_bytes()).unwrap();
+        assert_eq!(list.takes_folder(), takes, "{key}");
+    }
+}
+
+#[test]
+fn what_we_mark_is_known_again() {
+    for mark in [
+        Mark::CopyOf("10-a.conf".into()),
+        Mark::ChainedTo("10-a.conflist".into()),
+        Mark::Standalone,
+    ] {
+        let text = entry().marked(&mark).unwrap();
+        let list = format!(r#"{{"name":"n","plugins":[{{"Type":"a"}},{text}]}}"#);
+        let list = List::parse("a.conflist", list.as_bytes()).unwrap();
+        assert_eq!(list.mark(), Some(&mark));
+    }
+    let alone = entry().marked(&Mark::Standalone).unwrap();
+    insta::assert_snapshot!(alone, @r#"{"cniVersion":"1.0.0","name":"sluice-cni","type":"sluice-cni","standalone":true,"socket":"/run/sluice/agent.sock","namespacesFile":"/run/sluice/namespaces.json","notesFile":"/var/lib/sluice/cni-notes.jsonl","excludeNamespaces":["istio-system","kube-system"],"onAgentDown":"known","timeoutSeconds":10}"#);
+    assert!(List::parse("a.conf", alone.as_bytes()).unwrap().is_ours());
+}
+
 proptest::proptest! {
     #[test]
     fn no_bytes_make_it_panic_and_what_is_copied_can_be_read(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300)) {
@@ -153,7 +207,7 @@ proptest::proptest! {
             "cniVersion": "1.0.0", "name": name, key: number, "plugins": [{"type": kind, "k": name}],
         }).to_string();
         if let Ok(list) = List::parse("a.conflist", text.as_bytes()) {
-            let copy = list.with(&entry(), "a.conflist").unwrap();
+            let copy = list.with(&entry(), &of("a.conflist")).unwrap();
             let copy = List::parse("x.conflist", &copy).unwrap();
             proptest::prop_assert_eq!(copy.text("name").unwrap(), list.text("name").unwrap());
             proptest::prop_assert_eq!(copy.copy_of(), Some("a.conflist"));

@@ -10,6 +10,7 @@ fn file(name: &str, text: &str) -> File {
         content: Content::Read {
             contents: text.into(),
             mode: 0o600,
+            link: false,
         },
     }
 }
@@ -21,8 +22,21 @@ fn odd(name: &str) -> File {
     }
 }
 
+fn judged(files: Vec<File>, own: &str, takes: &Takes) -> Survey {
+    let listing = Listing {
+        files,
+        ..Listing::default()
+    };
+    let look = Look {
+        own,
+        primary: None,
+        takes,
+    };
+    survey(listing, look)
+}
+
 fn primary(files: Vec<File>) -> (Option<String>, Survey) {
-    let survey = survey(files, OWN);
+    let survey = judged(files, OWN, &Takes::default());
     let name = survey.primary.as_ref().map(|one| one.name.clone());
     (name, survey)
 }
@@ -45,26 +59,68 @@ fn the_first_usable_one_that_is_not_ours_is_the_original() {
 fn what_sorts_before_ours_is_told() {
     let (name, found) = primary(vec![file(OWN, COPY), file("01-eager.conflist", LIST)]);
     assert_eq!(name.as_deref(), Some("01-eager.conflist"));
-    let before = |name: &str, certain| {
-        Some(Before {
-            name: name.into(),
-            certain,
-        })
+    let before = |found: &Survey| {
+        let before = found.before.clone()?;
+        Some((before.name, before.doubt.is_some()))
     };
-    assert_eq!(found.before, before("01-eager.conflist", true));
-    // A runtime may follow a link that we do not.
-    let (name, found) = primary(vec![odd("00-link.conf"), file("10-ptp.conflist", LIST)]);
-    assert_eq!(name.as_deref(), Some("10-ptp.conflist"));
-    assert_eq!(found.before, before("00-link.conf", false));
+    assert_eq!(name.as_deref(), Some("01-eager.conflist"));
+    assert_eq!(before(&found), Some(("01-eager.conflist".into(), false)));
+    // A runtime may read what we do not.
+    for eager in [odd("00-link.conf"), file("00-link.conf", "{")] {
+        let (name, found) = primary(vec![eager, file("10-ptp.conflist", LIST)]);
+        assert_eq!(name.as_deref(), Some("10-ptp.conflist"));
+        assert_eq!(before(&found), Some(("00-link.conf".into(), true)));
+        assert_eq!(found.ahead().unwrap().name, "00-link.conf");
+    }
     // Behind ours it does not matter.
     let (_, found) = primary(vec![odd("09-link.conf"), file("10-ptp.conflist", LIST)]);
     assert_eq!(found.before, None);
-    // Broken, it is used by nobody.
-    let (_, found) = primary(vec![
-        file("00-broken.conf", "{"),
-        file("10-ptp.conflist", LIST),
-    ]);
-    assert_eq!(found.before, None);
+}
+
+#[test]
+fn who_has_a_network_by_name_takes_no_other() {
+    let takes = Takes {
+        network: Some("pods".into()),
+        several: false,
+    };
+    let pods = LIST.replace("\"n\"", "\"pods\"");
+    let files = vec![
+        file("01-eager.conflist", LIST),
+        file("10-pods.conflist", &pods),
+    ];
+    let found = judged(files, OWN, &takes);
+    assert_eq!(found.primary.as_ref().unwrap().name, "10-pods.conflist");
+    assert_eq!((&found.before, found.ahead()), (&None, None));
+}
+
+#[test]
+fn a_named_original_may_have_its_other_form() {
+    let named = |name: &str| {
+        let listing = Listing {
+            files: vec![file("01-a.conflist", LIST), file("10-b.conflist", LIST)],
+            ..Listing::default()
+        };
+        let takes = Takes::default();
+        let look = Look {
+            own: "",
+            primary: Some(name),
+            takes: &takes,
+        };
+        let found = survey(listing, look);
+        let ahead = found.ahead().map(|ahead| ahead.name.clone());
+        (found.primary.map(|primary| primary.name), ahead)
+    };
+    let taken = |name: &str| Some(name.to_owned());
+    assert_eq!(
+        named("10-b.conflist"),
+        (taken("10-b.conflist"), taken("01-a.conflist"))
+    );
+    assert_eq!(
+        named("10-b.conf"),
+        (taken("10-b.conflist"), taken("01-a.conflist"))
+    );
+    assert_eq!(named("01-a.conf"), (taken("01-a.conflist"), None));
+    assert_eq!(named("20-c.conf").0, None);
 }
 
 #[test]
@@ -79,18 +135,39 @@ fn a_copy_of_ours_under_another_name_is_stale_and_never_an_original() {
 }
 
 #[test]
-fn hostile_files_are_neither_followed_nor_waited_for() {
+fn hostile_files_are_not_waited_for_and_links_are_followed_with_care() {
     let dir = tempfile::tempdir().unwrap();
-    let path = |name: &str| dir.path().join(name);
-    fs::write(path("10-ptp.conflist"), LIST).unwrap();
+    let root = dir.path().canonicalize().unwrap();
+    let conf = root.join("net.d");
+    fs::create_dir_all(conf.join("n")).unwrap();
+    let path = |name: &str| conf.join(name);
+    let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, path(name)).unwrap();
+    fs::write(root.join("elsewhere"), LIST).unwrap();
+    fs::write(path("n/10-more.conf"), "{}").unwrap();
+    link("/elsewhere", "10-link.conflist");
     fs::write(path("README"), "not ours to read").unwrap();
     fs::write(path("11-huge.conflist"), vec![b' '; 1 << 20]).unwrap();
     fs::create_dir(path("12-folder.conflist")).unwrap();
-    std::os::unix::fs::symlink("/etc/passwd", path("13-link.conf")).unwrap();
-    std::os::unix::fs::symlink(path("nowhere"), path("14-dangling.json")).unwrap();
+    link("/etc/passwd", "13-link.conf");
+    link("nowhere", "14-dangling.json");
     nix::unistd::mkfifo(&path("15-pipe.conf"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let found = survey(read(dir.path()).unwrap(), OWN);
-    assert_eq!(found.primary.unwrap().name, "10-ptp.conflist");
+    link("15-pipe.conf", "16-pipe.conflist");
+    link("17-loop.conf", "17-loop.conf");
+    link("/net.d", "18-folder.conflist");
+    fs::write(path("05-cilium.conflist.cilium_bak"), LIST).unwrap();
+    let takes = Takes::default();
+    let look = Look {
+        own: OWN,
+        primary: None,
+        takes: &takes,
+    };
+    let found = survey(read(&conf, &Host::new(&root)).unwrap(), look);
+    let primary = found.primary.unwrap();
+    assert_eq!(
+        (primary.name.as_str(), primary.link, primary.folder),
+        ("10-link.conflist", true, true)
+    );
+    assert_eq!(found.renamed.len(), 1);
     let skipped: Vec<_> = found
         .skipped
         .iter()
@@ -102,13 +179,29 @@ fn hostile_files_are_neither_followed_nor_waited_for() {
             "11-huge.conflist",
             "13-link.conf",
             "14-dangling.json",
-            "15-pipe.conf"
+            "15-pipe.conf",
+            "16-pipe.conflist",
+            "17-loop.conf",
+            "18-folder.conflist"
         ]
     );
+    // Devices are not even opened.
+    link("/dev/zero", "19-zero.conf");
+    let devices = read(&conf, &Host::new(Path::new("/"))).unwrap();
+    let zero = devices
+        .files
+        .iter()
+        .find(|file| file.name == "19-zero.conf")
+        .unwrap();
+    assert!(matches!(&zero.content, Content::Odd(why) if why.contains("not an ordinary file")));
     for number in 0..MOST_FILES {
         fs::write(path(&format!("{number}.conf")), "").unwrap();
     }
-    let error = read(dir.path()).unwrap_err();
+    let error = read(&conf, &Host::new(&root)).unwrap_err();
     assert!(error.source.to_string().contains("more than"), "{error:?}");
-    assert!(read(&path("missing")).unwrap_err().is_not_found());
+    assert!(
+        read(&path("missing"), &Host::new(&root))
+            .unwrap_err()
+            .is_not_found()
+    );
 }

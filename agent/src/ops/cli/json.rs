@@ -46,6 +46,7 @@ fn file(file: &NodeFile) -> Value {
         "present": file.present,
         "current": file.current,
         "message": file.message,
+        "source": file.source,
     })
 }
 

@@ -76,7 +76,11 @@ fn kept(file: &NodeFile) -> String {
         "" => String::new(),
         message => format!(": {message}"),
     };
-    format!("{} {state}{why}", file.path)
+    let from = match file.source.as_str() {
+        "" => String::new(),
+        source => format!(" (by {source})"),
+    };
+    format!("{} {state}{from}{why}", file.path)
 }
 
 fn audited(node: &GetStatusResponse, now: SystemTime) -> String {

@@ -16,6 +16,7 @@ fn file(present: bool) -> FileState {
         present,
         current: present,
         message: String::new(),
+        source: String::new(),
     }
 }
 
