@@ -26,8 +26,10 @@ pub(super) fn available(status: &NodeStatus) -> Result<(), String> {
     ))
 }
 
+/// A pod that a finding keeps out is called unsupported.
 fn waits(pod: &PodStatus) -> bool {
-    pod.wanted == Wanted::Captured && matches!(pod.state, PodState::Pending | PodState::Failed)
+    let settled = matches!(pod.state, PodState::Captured | PodState::Released);
+    pod.wanted == Wanted::Captured && !settled
 }
 
 #[cfg(test)]
@@ -87,7 +89,7 @@ mod tests {
                 findings: findings.clone(),
                 ..status(wanted, state)
             };
-            for state in [PodState::Pending, PodState::Failed] {
+            for state in [PodState::Pending, PodState::Failed, PodState::Unsupported] {
                 let why = available(&with(Wanted::Captured, state)).unwrap_err();
                 insta::allow_duplicates! {
                     insta::assert_snapshot!(why, @"pods of the mesh cannot start on this node, and shop/cart waits to: the node cannot capture further pods: kube-ipvs0 (ipvs); use nftables");
@@ -100,7 +102,7 @@ mod tests {
             }
             for (wanted, state) in [
                 (Wanted::Captured, PodState::Captured),
-                (Wanted::Captured, PodState::Unsupported),
+                (Wanted::Captured, PodState::Released),
                 (Wanted::Nothing, PodState::Released),
                 (Wanted::Proxy, PodState::Released),
                 (Wanted::Releasing, PodState::Failed),
