@@ -154,7 +154,7 @@ impl Journal {
             }
             match files::remove(&path) {
                 Ok(()) => {
-                    tracing::info!(path = %path.display(), "a journal entry of nobody is removed")
+                    tracing::info!(path = %path.display(), "a journal entry of nobody is removed");
                 }
                 Err(error) => {
                     tracing::warn!(%error, path = %path.display(), "cannot remove a journal entry of nobody");
@@ -203,7 +203,7 @@ fn boot(file: &Path) -> String {
     match read {
         Ok(id) if !id.is_empty() => return id,
         Ok(_) => {
-            tracing::warn!(file = %file.display(), "the boot has no id; the journal is not believed")
+            tracing::warn!(file = %file.display(), "the boot has no id; the journal is not believed");
         }
         Err(error) => tracing::warn!(
             error = &error as &dyn Error,
