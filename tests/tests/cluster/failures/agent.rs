@@ -46,7 +46,7 @@ fn without_agent<'a, T>(
     let [waits, passes, blocked, leaver] =
         ["waits", "passes", "blocked", "leaver"].map(|what| format!("{what}-{how}"));
     cluster.apply(&pod::workload(MESH, &leaver, "na"));
-    cluster.wait_captured(MESH, &[&leaver]);
+    town::wait_arrived(cluster, &[&leaver]);
     let address = format!("{} ", cluster.pod_ips(MESH, &leaver)[0]);
     let unheard = format!("{UNHEARD}-{how}");
     let fault = take(cluster, node);
