@@ -314,6 +314,7 @@ impl<R: Resolve> CniService for Service<R> {
 
     async fn gc(&self, request: Request<GcRequest>) -> Result<Response<GcResponse>, Status> {
         let started = Clock::now();
+        self.settle().await;
         let collected = self.collect(request.into_inner()).await;
         let label = collected.as_ref().map_or_else(CniError::label, |_| "ok");
         finish("gc", label, started, collected).map(|forgotten| {

@@ -37,9 +37,9 @@ pub fn without(text: &str) -> Result<String, Invalid> {
         if !element.is_shim {
             continue;
         }
-        let before = elements.iter().take(index);
+        let mut before = elements.iter().take(index);
         let has_other = before.clone().any(|element| !element.is_shim);
-        let place = match (before.last(), elements.get(index + 1)) {
+        let place = match (before.next_back(), elements.get(index + 1)) {
             // With the comma before it, or, ahead of all others, behind it.
             (Some(previous), _) if has_other => previous.place.end..element.place.end,
             (_, Some(next)) => element.place.start..next.place.start,

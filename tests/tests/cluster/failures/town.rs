@@ -201,7 +201,12 @@ fn dialing(namespace: &str, name: &str, node: &str, to: &[IpAddr]) -> Value {
     let calls: Vec<String> = to
         .iter()
         .map(|ip| std::net::SocketAddr::new(*ip, APP))
-        .map(|to| format!("workload call {to} --patience 5000 --line '{}'", words(name)))
+        .map(|to| {
+            format!(
+                "workload call {to} --patience 5000 --line '{}'",
+                words(name)
+            )
+        })
         .collect();
     let script = format!(
         "while :; do {} && touch /tmp/answered; sleep 0.2; done",
