@@ -266,9 +266,16 @@ pub(super) fn parse(cidr: &str) -> Result<IpAddr, InvalidRequest> {
         cidr: cidr.chars().take(64).collect(),
         why,
     };
+    // The parser of networks takes leading zeros, which are octal to some.
+    let strict = |net: &IpNet| {
+        let text = cidr.split('/').next().unwrap_or_default();
+        text.parse() == Ok(net.addr())
+    };
     let address = cidr
-        .parse::<IpNet>()
-        .map_err(|_| bad("it must be in CIDR notation"))?
+        .parse()
+        .ok()
+        .filter(strict)
+        .ok_or_else(|| bad("it must be in CIDR notation"))?
         .addr();
     let link_local = match address {
         IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),

@@ -531,7 +531,7 @@ fn the_shim_is_where_the_runtime_finds_it_first() {
     fs::write(dir.join("early/sluice-cni"), "another").unwrap();
     places.bin_dirs = vec![dir.join("early"), dir.join("bin")];
     host.installer = Installer::new(places, entry(), &dir.join("image"));
-    host.refuses("finds first, which is not this agent's");
+    host.refuses("first, which is not this agent's");
 }
 
 #[test]
