@@ -71,7 +71,7 @@ impl Wanted {
         let given = self.conf_dir.clone().filter(|_| !self.bin_dirs.is_empty());
         if let Some(conf) = given {
             let from = "--cni-conf-dir and --cni-bin-dir".into();
-            return self.at(conf, &self.bin_dirs, Takes::default(), from);
+            return self.at(&conf, &self.bin_dirs, Takes::default(), from);
         }
         let found = discover::discover(&self.host)?;
         let (conf, bins, from) = match (&self.conf_dir, self.bin_dirs.as_slice()) {
@@ -87,14 +87,14 @@ impl Wanted {
                 format!("--cni-bin-dir and {}", found.from),
             ),
         };
-        let mut places = self.at(conf.clone(), bins, found.takes, from)?;
+        let mut places = self.at(conf, bins, found.takes, from)?;
         places.is_read |= *conf == found.conf_dir;
         Ok(places)
     }
 
     fn at(
         &self,
-        conf: PathBuf,
+        conf: &Path,
         bins: &[PathBuf],
         takes: Takes,
         from: String,
@@ -113,7 +113,7 @@ impl Wanted {
             is_read: runtimes
                 .into_iter()
                 .any(|dir| conf.components().eq(dir.components())),
-            conf_dir: find(&conf)?,
+            conf_dir: find(conf)?,
             bin_dirs: bins.iter().map(|dir| find(dir)).collect::<Result<_, _>>()?,
             conf_name: self.conf_name.clone(),
             mode: self.mode,

@@ -21,15 +21,19 @@ const ADVICE: [&str; 4] = [
 pub(super) fn down(cluster: &mut Cluster) {
     without_agent(cluster, "down", |cluster, node| {
         let away = AGENTS.away(cluster, "na");
+        assert_eq!(status(node), 50);
         by_hand(node);
         away
     });
 }
 
 pub(super) fn hung(cluster: &mut Cluster) {
-    without_agent(cluster, "hung", |cluster, _| {
+    without_agent(cluster, "hung", |cluster, node| {
+        assert_eq!(status(node), 0);
         let agent = cluster.agent_of("na");
-        cluster.freeze(sluice::NAMESPACE, &agent)
+        let asleep = cluster.freeze(sluice::NAMESPACE, &agent);
+        assert_eq!(status(node), 50);
+        asleep
     });
 }
 
@@ -104,6 +108,17 @@ fn joins(cluster: &Cluster, pod: &str) {
     cluster.wait_captured(PLAIN, &[pod]);
     label("-");
     cluster.wait_redirection(PLAIN, pod, None);
+}
+
+/// What a runtime that speaks CNI 1.1.0 is told of the node: an error's code, or 0.
+fn status(node: &Node) -> u64 {
+    let called = node.call_shim(
+        &json!({"cniVersion": "1.1.0"}),
+        &[("CNI_COMMAND", "STATUS")],
+    );
+    let code = called.code();
+    assert_eq!(called.succeeded, code == 0, "{called:?}");
+    code
 }
 
 /// What the shim answers a runtime: codes, and what it is told to do with pods of

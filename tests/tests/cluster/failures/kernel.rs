@@ -55,6 +55,9 @@ fn refused(
     let node = cluster.node("na");
     let other = format!("{name}-other");
     let tap = cluster.tap();
+    // At the latest when the agent looks at the whole node again.
+    town::wait_readyz(node, readyz);
+    assert!(town::readyz(node).contains("503"), "{}", town::readyz(node));
     let before = pods_of_rules(node);
     cluster.apply(&town::dialer(cluster, MESH, name, "na"));
     cluster.apply(&town::dialer(cluster, MESH, &other, "nb"));
@@ -65,8 +68,6 @@ fn refused(
             other => Err(format!("{other:?}")),
         }
     });
-    town::wait_readyz(node, readyz);
-    assert!(town::readyz(node).contains("503"), "{}", town::readyz(node));
     assert_eq!(pods_of_rules(node), before, "something of it is left");
     town::wait_arrived(cluster, &[&other]);
     let nb = cluster.capture_ready("nb").map(|(status, _)| status);
