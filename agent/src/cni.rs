@@ -10,7 +10,7 @@ pub mod error;
 mod learn;
 pub mod namespaces;
 pub mod notes;
-mod request;
+pub mod request;
 pub mod resolve;
 pub mod service;
 

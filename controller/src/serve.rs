@@ -10,7 +10,7 @@ mod operators;
 mod outbox;
 mod reports;
 mod session;
-mod wire;
+pub mod wire;
 
 use std::{sync::Arc, time::Duration};
 

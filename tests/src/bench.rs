@@ -1,11 +1,14 @@
 //! Measurements. Everything is compared with what a user would otherwise run,
 //! in the same run and interleaved, because machines differ and change.
 
+pub mod chain;
 pub mod cluster;
+pub mod leaks;
 pub mod path;
 pub mod pods;
 pub mod shim;
 pub mod sink;
+pub mod status;
 pub mod table;
 
 /// The value below which a share of the samples lies.

@@ -74,7 +74,7 @@ pub(super) fn created(
 }
 
 /// A sandbox that is a Kubernetes pod's, or None for one that is not.
-pub(super) fn sandbox(
+pub fn sandbox(
     message: Option<Message>,
     interfaces: &[Interface],
     addresses: &[Address],
@@ -118,7 +118,7 @@ pub(super) fn sandbox(
 }
 
 /// A sandbox that is to be forgotten: its container id and interface.
-pub(super) fn gone(message: Option<Message>) -> Result<(String, String), InvalidRequest> {
+pub fn gone(message: Option<Message>) -> Result<(String, String), InvalidRequest> {
     let message = message.ok_or(InvalidRequest::NoSandbox)?;
     container_id(&message.container_id)?;
     Ok((message.container_id, message.ifname))

@@ -24,7 +24,8 @@ pub(super) fn wanted(wanted: Wanted) -> WantedWord {
     }
 }
 
-pub(super) fn pod(intent: &Intent) -> PodIntent {
+/// What a node is told of a pod.
+pub fn pod(intent: &Intent) -> PodIntent {
     let pod = &intent.pod;
     PodIntent {
         uid: pod.uid.to_string(),

@@ -8,7 +8,7 @@ use std::{
 use serde_json::json;
 
 use super::{median, table::Table};
-use crate::lab::{Lab, command, pod::PodSpec, programs};
+use crate::lab::{Lab, command, netns::Netns, pod::PodSpec, programs};
 
 const ROUNDS: usize = 10;
 const RUNS: usize = 40;
@@ -88,27 +88,43 @@ fn report(table: &mut Table, empty: &Samples, portmap: &Samples, ours: &Samples)
 
 fn round(lab: &Lab, measure: &Path, program: &Path, input: &Path, samples: &mut Samples) {
     let pod = lab.pod("s1");
-    let mut command = command::bounded(&measure.display().to_string());
-    command.arg(RUNS.to_string()).arg(input).arg(program).envs([
+    let environment = [
         ("CNI_COMMAND", "ADD"),
         ("CNI_CONTAINERID", &pod.attachment.container_id),
         ("CNI_NETNS", &pod.attachment.netns),
         ("CNI_IFNAME", &pod.attachment.ifname),
         ("CNI_ARGS", &pod.attachment.args),
-        ("CNI_PATH", "/usr/lib/cni"),
-    ]);
-    let output = lab.node("na").netns.enter(|| command.output());
-    let output = output.expect("run measure");
-    for line in command::stdout("measure", &output).lines() {
-        let numbers: Vec<f64> = line
-            .split_whitespace()
-            .map(|number| number.parse().expect("measure prints numbers"))
-            .collect();
-        assert_eq!(numbers[3], 0.0, "{} failed", program.display());
-        samples.wall.push(numbers[0]);
-        samples.cpu.push(numbers[1]);
-        samples.peak.push(numbers[2]);
+    ];
+    for [wall, cpu, peak, code] in measured(lab.ns("na"), measure, program, input, &environment) {
+        assert_eq!(code, 0.0, "{} failed", program.display());
+        samples.wall.push(wall);
+        samples.cpu.push(cpu);
+        samples.peak.push(peak);
     }
+}
+
+/// What `measure` says of some runs of a program on a node.
+pub(super) fn measured(
+    node: &Netns,
+    measure: &Path,
+    program: &Path,
+    input: &Path,
+    environment: &[(&str, &str)],
+) -> Vec<[f64; 4]> {
+    let mut command = command::bounded(&measure.display().to_string());
+    command.arg(RUNS.to_string()).arg(input).arg(program);
+    command
+        .env("CNI_PATH", "/usr/lib/cni")
+        .envs(environment.iter().copied());
+    let output = node.enter(|| command.output());
+    let number = |text: &str| text.parse().expect("measure prints numbers");
+    let lines = command::stdout("measure", &output.expect("run measure"));
+    let lines = lines
+        .lines()
+        .map(|line| line.split_whitespace().map(number).collect::<Vec<f64>>());
+    lines
+        .map(|line| line.try_into().expect("four numbers a line"))
+        .collect()
 }
 
 /// What the runtime gives the last plugin of the chain. Each of the programs
@@ -132,7 +148,7 @@ fn request(lab: &Lab) -> String {
     config.to_string()
 }
 
-fn compile(out: &Path, name: &str, source: &str) -> PathBuf {
+pub(super) fn compile(out: &Path, name: &str, source: &str) -> PathBuf {
     let file = out.join(name).with_extension("c");
     fs::write(&file, source).expect("write a C source");
     let program = fs::canonicalize(out)

@@ -1,5 +1,5 @@
 //! `make bench`: the budgets of the design, measured side by side in one run.
-//! `bench shim pods path cluster` runs the named parts only.
+//! `bench shim chain status leaks pods path cluster` runs the named parts only.
 #![expect(
     clippy::expect_used,
     reason = "a benchmark that cannot run says so and ends"
@@ -7,7 +7,7 @@
 
 use std::{env, fs, path::Path};
 
-use sluice_tests::bench::{cluster, path, pods, shim, table::Table};
+use sluice_tests::bench::{chain, cluster, leaks, path, pods, shim, status, table::Table};
 
 fn main() {
     let named: Vec<String> = env::args().skip(1).collect();
@@ -17,6 +17,15 @@ fn main() {
     let mut table = Table::default();
     if wanted("shim") {
         shim::run(&mut table, out);
+    }
+    if wanted("chain") {
+        chain::run(&mut table, out);
+    }
+    if wanted("status") {
+        status::run(&mut table, out);
+    }
+    if wanted("leaks") {
+        leaks::run(&mut table);
     }
     if wanted("pods") {
         pods::run(&mut table);
