@@ -10,7 +10,7 @@ mod operators;
 mod outbox;
 mod reports;
 mod session;
-pub mod wire;
+mod wire;
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,6 +1,8 @@
 //! Measurements. Everything is compared with what a user would otherwise run,
 //! in the same run and interleaved, because machines differ and change.
 
+use std::env;
+
 pub mod chain;
 pub mod cluster;
 pub mod leaks;
@@ -10,6 +12,17 @@ pub mod shim;
 pub mod sink;
 pub mod status;
 pub mod table;
+
+/// A hundredth of the usual rounds, at least two, to see whether it runs at all.
+const QUICK: &str = "SLUICE_BENCH_QUICK";
+
+/// How often something is to be done that usually is done so often.
+pub(crate) fn rounds(usual: usize) -> usize {
+    if env::var_os(QUICK).is_some() {
+        return (usual / 100).max(2);
+    }
+    usual
+}
 
 /// The value below which a share of the samples lies.
 pub fn quantile(samples: &[f64], share: f64) -> f64 {

@@ -24,8 +24,7 @@ pub(super) fn wanted(wanted: Wanted) -> WantedWord {
     }
 }
 
-/// What a node is told of a pod.
-pub fn pod(intent: &Intent) -> PodIntent {
+pub(super) fn pod(intent: &Intent) -> PodIntent {
     let pod = &intent.pod;
     PodIntent {
         uid: pod.uid.to_string(),

@@ -37,18 +37,6 @@ const SETTLE_AT_MOST: Duration = Duration::from_millis(500);
 /// everything is looked at this often all the same.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
-/// What a file of the folder says, or everything that is wrong with it.
-pub fn read(text: &str, relevant: Relevant) -> Result<Vec<Update>, Vec<String>> {
-    let update = |object: claims::Object| match object.body {
-        claims::Body::Pod(pod) => Update::Pod(pod),
-        claims::Body::Namespace(namespace) => Update::Namespace(namespace),
-    };
-    let objects = parse::Parser::new(relevant).parse(text);
-    objects
-        .map(|objects| objects.into_iter().map(update).collect())
-        .map_err(|wrong| wrong.into_iter().map(|one| one.reason).collect())
-}
-
 /// A folder as a source.
 #[derive(Debug)]
 pub struct Directory {

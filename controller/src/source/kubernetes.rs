@@ -21,8 +21,6 @@ mod probe;
 mod teller;
 mod watch;
 
-use std::sync::Arc;
-
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use kube::Client;
 use tokio::{
@@ -35,7 +33,7 @@ use tracing::{info, warn};
 
 use super::{Batch, Problem, Source};
 use crate::{
-    model::{Pod, Relevant, Revision},
+    model::{Relevant, Revision},
     ops::metrics as recorded,
 };
 use backoff::Backoff;
@@ -48,13 +46,6 @@ use watch::Watch;
 const PODS: &str = Pods::NAME;
 /// News on their way.
 const NEWS: usize = 64;
-
-/// A pod as the API server writes it, in JSON, or why it cannot be believed.
-pub fn read_pod(json: &[u8], relevant: Relevant) -> Result<Arc<Pod>, String> {
-    let document = serde_json::from_slice(json).map_err(|error| error.to_string())?;
-    let pod = Pods::new(relevant).convert(document)?;
-    Ok(pod.body)
-}
 
 /// A cluster as a source.
 pub struct Kubernetes {

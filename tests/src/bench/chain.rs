@@ -14,7 +14,7 @@ use std::{
 use nix::sys::resource::{UsageWho, getrusage};
 use serde_json::{Value, json};
 
-use super::{median, shim::compile, table::Table};
+use super::{median, rounds, shim::compile, table::Table};
 use crate::lab::{
     Lab,
     cni::{Attachment, Chain},
@@ -30,7 +30,8 @@ const WAYS: [&str; 3] = ["empty", "portmap", "shim"];
 
 /// What is attached, again and again.
 struct Slot {
-    netns: Netns,
+    /// It ends with this.
+    _netns: Netns,
     attachment: Attachment,
     ptp: Value,
 }
@@ -53,7 +54,7 @@ pub fn run(table: &mut Table, out: &Path) {
     let plugins = plugins(&lab, &echo);
     let mut samples: [Measured; 3] = Default::default();
     let mut agent = Vec::new();
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds(ROUNDS) {
         for ((_, plugin), measured) in plugins.iter().zip(&mut samples) {
             let before = agent_cpu(&lab);
             round(&lab, &slots, plugin, measured);
@@ -83,7 +84,7 @@ fn slot(lab: &Lab, index: usize) -> Slot {
     let (netns, chain, attachment) = lab.sandbox(&spec, true);
     let ptp = chain.plugins[0].clone();
     Slot {
-        netns,
+        _netns: netns,
         attachment,
         ptp,
     }

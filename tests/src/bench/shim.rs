@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::json;
 
-use super::{median, table::Table};
+use super::{median, rounds, table::Table};
 use crate::lab::{Lab, command, netns::Netns, pod::PodSpec, programs};
 
 const ROUNDS: usize = 10;
@@ -33,7 +33,7 @@ pub fn run(table: &mut Table, out: &Path) {
     let input = out.join("add.json");
     fs::write(&input, request(&lab)).expect("write the shim's input");
     let mut samples: [Samples; 3] = Default::default();
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds(ROUNDS) {
         for (program, samples) in programs.iter().zip(&mut samples) {
             round(&lab, &measure, program, &input, samples);
         }

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use nix::sys::signal::Signal;
 
 use super::{
-    median, quantile,
+    median, quantile, rounds,
     shim::{compile, measured},
     table::Table,
 };
@@ -33,7 +33,7 @@ pub fn run(table: &mut Table, out: &Path) {
         )
     };
     let (mut live, mut hung) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds(ROUNDS) {
         live.extend(ask());
         agent.signal(Signal::SIGSTOP);
         hung.extend(ask());

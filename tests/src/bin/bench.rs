@@ -1,5 +1,6 @@
 //! `make bench`: the budgets of the design, measured side by side in one run.
 //! `bench shim chain status leaks pods path cluster` runs the named parts only.
+//! With SLUICE_BENCH_QUICK set shim, chain, status and leaks do few rounds.
 #![expect(
     clippy::expect_used,
     reason = "a benchmark that cannot run says so and ends"

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use sluice_tests::lab::{Lab, pod::PodSpec, wait};
 
-/// `make bench` does it ten times as often, and looks at memory too.
-const CYCLES: u32 = 50;
+/// `make bench` does it twenty times as often, and looks at memory too.
+const CYCLES: u32 = 25;
 /// After this long without work the agent has the threads that it keeps.
 const REST: Duration = Duration::from_secs(11);
 const SETTLED: Duration = Duration::from_secs(60);
