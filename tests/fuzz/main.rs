@@ -3,8 +3,8 @@
 //!
 //! Coverage-guided (libFuzzer) on stable Rust: `scripts/fuzz` builds our crates
 //! with counters. As a test this program starts itself once for each target,
-//! for a fixed number of inputs that are the same each time, beginning with
-//! `corpus/`; see [`trial`]. A target runs in an empty root: input that names a
+//! for a fixed number of inputs made of those in `corpus/`, from the same seed
+//! each time; see [`trial`]. A target runs in an empty root: input that names a
 //! path finds nothing there, and leaves nothing anywhere else.
 #![no_main]
 #![expect(
@@ -18,5 +18,5 @@ mod trial;
 
 libfuzzer_sys::fuzz_target!(
     init: { trial::begin() },
-    |input: &[u8]| { trial::target().check(input) }
+    |input: &[u8]| trial::target().check(input)
 );

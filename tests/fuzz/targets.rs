@@ -2,7 +2,6 @@
 
 mod conflist;
 mod files;
-mod pod;
 mod request;
 mod shim;
 
@@ -33,15 +32,14 @@ impl Target {
     }
 }
 
-pub(crate) static TARGETS: [Target; 10] = [
+pub(crate) static TARGETS: [Target; 9] = [
     Target::new("shim", 30_000, 4096, shim::check),
-    Target::new("namespaces", 30_000, 1024, shim::namespaces),
-    Target::new("conflist", 60_000, 2048, conflist::check),
-    Target::new("survey", 30_000, 4096, conflist::survey),
+    Target::new("namespaces", 10_000, 1024, shim::namespaces),
+    Target::new("chain", 300_000, 2048, conflist::chained),
+    Target::new("conflist", 200_000, 2048, conflist::copied),
+    Target::new("survey", 30_000, 4096, conflist::directory),
     Target::new("request", 30_000, 2048, request::check),
     Target::new("notes", 60_000, 4096, request::notes),
     Target::new("journal", 30_000, 4096, files::journal),
     Target::new("desired", 30_000, 4096, files::desired),
-    Target::new("pod", 60_000, 4096, pod::json),
-    Target::new("folder", 20_000, 4096, pod::yaml),
 ];

@@ -7,7 +7,7 @@
 //! been done: whoever dies in between does it all again, which changes nothing.
 
 mod file;
-mod line;
+pub mod line;
 
 use std::{
     error::Error,

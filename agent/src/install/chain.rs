@@ -9,7 +9,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::conf::{Invalid, SHIM};
+use super::conf::{self, Invalid, SHIM};
 
 /// The list with this entry last, and no other of the shim. Again, it changes
 /// nothing.
@@ -66,10 +66,9 @@ fn elements(text: &str) -> Result<Vec<Element>, Invalid> {
         // A part of `text`: nothing is copied to read it.
         let start = written.as_ptr().addr() - text.as_ptr().addr();
         let keys: Option<serde_json::Value> = serde_json::from_str(written).ok();
-        let kind = keys.as_ref().and_then(|keys| keys.get("type"));
         Element {
             place: start..start + written.len(),
-            is_shim: kind.and_then(|kind| kind.as_str()) == Some(SHIM),
+            is_shim: keys.as_ref().and_then(conf::kind) == Some(SHIM),
         }
     };
     Ok(plugins.into_iter().map(element).collect())
@@ -155,6 +154,10 @@ mod tests {
             (
                 format!(r#"{{"plugins":[{shim}, {shim}]}}"#),
                 r#"{"plugins":[]}"#,
+            ),
+            (
+                r#"{"plugins":[{"Type":"sluice-cni"},{"type":"a"}]}"#.into(),
+                r#"{"plugins":[{"type":"a"}]}"#,
             ),
         ] {
             assert_eq!(without(&text).unwrap(), bare);

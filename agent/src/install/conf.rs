@@ -308,8 +308,7 @@ impl Plugin {
     fn of(text: Box<RawValue>) -> Option<Self> {
         let keys: serde_json::Value = serde_json::from_str(text.get()).ok()?;
         let text_of = |key: &str| keys.get(key)?.as_str().map(str::to_owned);
-        let kind = text_of("type").or_else(|| other_case(&keys));
-        let kind = kind.filter(|kind| !kind.is_empty())?;
+        let kind = kind(&keys).filter(|kind| !kind.is_empty())?.to_owned();
         let mark = || {
             let copied = text_of("copyOf").map(Mark::CopyOf);
             let chained = || text_of("chainedTo").map(Mark::ChainedTo);
@@ -326,11 +325,15 @@ impl Plugin {
     }
 }
 
-/// Runtimes find `type` in any case.
-fn other_case(keys: &serde_json::Value) -> Option<String> {
-    let mut keys = keys.as_object()?.iter();
-    let (_, kind) = keys.find(|(key, _)| key.eq_ignore_ascii_case("type"))?;
-    kind.as_str().map(str::to_owned)
+/// What a plugin is. Runtimes find `type` in any case.
+pub(super) fn kind(plugin: &serde_json::Value) -> Option<&str> {
+    let plugin = plugin.as_object()?;
+    let exact = plugin.get("type").and_then(|kind| kind.as_str());
+    exact.or_else(|| {
+        let mut keys = plugin.iter();
+        let (_, kind) = keys.find(|(key, _)| key.eq_ignore_ascii_case("type"))?;
+        kind.as_str()
+    })
 }
 
 /// The keys of an object as they are written. Of a key that comes twice the

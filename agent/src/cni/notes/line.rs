@@ -13,7 +13,7 @@ const END: &[u8] = b"\"}";
 
 /// What a line asks for.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Line {
+pub enum Line {
     Del {
         container_id: String,
         ifname: String,
@@ -77,7 +77,7 @@ struct NotedAddress {
 }
 
 /// Every line that is not empty, in order.
-pub(super) fn parse(contents: &[u8]) -> impl Iterator<Item = (&[u8], Line)> {
+pub fn parse(contents: &[u8]) -> impl Iterator<Item = (&[u8], Line)> {
     contents
         .split(|byte| *byte == b'\n')
         .filter(|line| !line.is_empty())
