@@ -20,6 +20,7 @@ mod membership;
 mod policy;
 mod preflight;
 mod proxy;
+mod races;
 mod restarts;
 mod selection;
 mod settings;
