@@ -132,11 +132,13 @@ impl Chain {
         previous: Option<&Value>,
     ) -> Result<Value, CniError> {
         let kind = plugin["type"].as_str().expect("a plugin has a type");
+        let version = self.version_of(kind);
         let mut config = plugin.clone();
-        config["cniVersion"] = json!(self.version);
+        config["cniVersion"] = json!(version);
         config["name"] = json!(self.name);
         if let Some(previous) = previous {
             config["prevResult"] = previous.clone();
+            config["prevResult"]["cniVersion"] = json!(version);
         }
         let output = node.enter(|| {
             let mut command = command::bounded(&self.find(kind).display().to_string());
@@ -160,6 +162,15 @@ impl Chain {
             msg: error["msg"].as_str().unwrap_or_default().into(),
             details: error["details"].as_str().unwrap_or_default().into(),
         })
+    }
+
+    /// Debian's plugins do not speak 1.1.0 yet, whose results are those of 1.0.0:
+    /// ours is called as if they did.
+    fn version_of(&self, kind: &str) -> &str {
+        match self.version.as_str() {
+            "1.1.0" if kind != "sluice-cni" => "1.0.0",
+            version => version,
+        }
     }
 
     fn environment(&self, verb: &str, attachment: &Attachment) -> BTreeMap<&'static str, String> {

@@ -302,7 +302,8 @@ fn a_node_comes_up_from_nothing() {
 #[test]
 fn every_version_of_the_specification_in_a_real_chain() {
     let mut lab = Lab::one_node();
-    for (number, version) in ["0.3.0", "0.3.1", "0.4.0", "1.0.0"].into_iter().enumerate() {
+    let versions = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
+    for (number, version) in versions.into_iter().enumerate() {
         lab.node_mut("na").cni_version = version.into();
         let name = format!("a{}", 5 + number);
         lab.add_pod(in_shop(&name, 5 + u8::try_from(number).unwrap()));

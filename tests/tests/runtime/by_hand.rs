@@ -1,30 +1,50 @@
 //! libcni by hand: what containerd does not ask of plugins by itself, and every
 //! version of the specification that the reference plugins speak.
 
-use std::{process::Output, time::Duration};
+use std::{collections::BTreeSet, process::Output, time::Duration};
 
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
 use sluice_proto::capture::v1::PodState;
 use sluice_tests::{
-    cluster::{Family, files},
+    cluster::Family,
     lab::{APP, client::Call, wait},
-    runtime::{Machine, cnitool::CONF, network, sandbox::pod},
+    runtime::{
+        Machine,
+        cnitool::{Attached, shim_of},
+        network,
+        sandbox::pod,
+    },
 };
 
-const OURS: &str = "/etc/cni/net.d/02-sluice.conflist";
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// The agent's configuration under another version, for `cnitool`.
 fn speak(machine: &Machine, version: &str) {
-    let text = machine.run("cat", &[OURS]);
-    let mut list: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let mut list = machine.configured();
     list["cniVersion"] = version.into();
-    let file = format!("{CONF}/pods.conflist");
-    files::write_json(&machine.path(&file), &list);
+    machine.configure(&list);
+}
+
+/// A network of our plugin alone: Debian's do not speak 1.1.0.
+fn newest(machine: &Machine, name: &str) {
+    let plugins = [shim_of(&machine.configured())];
+    machine.configure(&json!({"cniVersion": "1.1.0", "name": name, "plugins": plugins}));
 }
 
 #[track_caller]
 fn ok(output: &Output) {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}: {said}", output.status);
+}
+
+/// What a plugin that failed says to the runtime.
+#[track_caller]
+fn error(output: &Output) -> (u64, String) {
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(!output.status.success(), "{said}");
+    let error: Value = serde_json::from_str(&said).unwrap();
+    (error["code"].as_u64().unwrap(), said.into_owned())
 }
 
 #[test]
@@ -37,7 +57,7 @@ fn every_version_behind_the_reference_plugins() {
         let pod = machine.namespace(pod(&name, "shop"));
         let added = machine.cnitool("add", &pod);
         ok(&added);
-        let result: serde_json::Value = serde_json::from_slice(&added.stdout).unwrap();
+        let result: Value = serde_json::from_slice(&added.stdout).unwrap();
         assert_eq!(result["cniVersion"], version, "{result}");
         machine.wait_state(&name, PodState::Captured);
         let mark = machine.proxy().mark();
@@ -85,4 +105,111 @@ fn check_says_what_is_so() {
     assert!(rules().status.success());
     ok(&machine.cnitool("del", &pod));
     machine.forget(&pod);
+}
+
+#[test]
+fn status_says_whether_the_agent_answers() {
+    let mut machine = Machine::meshed(&network::ptp(Family::Ipv4));
+    newest(&machine, "pods");
+    let plugin = |machine: &Machine| machine.plugin("STATUS", "pods", json!({}));
+    let libcni = |machine: &Machine| machine.cnitool_for_all("status", "pods");
+    let not_available = |machine: &Machine, how: &str| {
+        let (code, said) = error(&plugin(machine));
+        assert_eq!(code, 50, "{how}: {said}");
+        assert!(said.contains("/run/sluice/agent.sock"), "{how}: {said}");
+        let output = libcni(machine);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{how}: {said}");
+        assert!(said.contains("see to the sluice-agent pod"), "{how}: {said}");
+    };
+    ok(&plugin(&machine));
+    ok(&libcni(&machine));
+
+    machine.agent_process().signal(Signal::SIGSTOP);
+    not_available(&machine, "stopped");
+    machine.agent_process().signal(Signal::SIGCONT);
+    wait::value("STATUS to succeed again", LIMIT, || {
+        let output = plugin(&machine);
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        output.status.success().then_some(()).ok_or(said)
+    });
+
+    machine.kill_agent();
+    not_available(&machine, "dead");
+    machine.start_agent();
+    ok(&plugin(&machine));
+    ok(&libcni(&machine));
+}
+
+/// Containers in the agent's journal.
+fn journal(machine: &Machine) -> BTreeSet<String> {
+    let files = std::fs::read_dir(machine.path("/run/sluice/journal")).unwrap();
+    let names = files.flatten().map(|file| file.file_name());
+    names
+        .map(|name| name.to_string_lossy().trim_end_matches(".json").to_owned())
+        .collect()
+}
+
+/// A namespace that was attached, and whose DEL is not going to come.
+fn lost(machine: &Machine, name: &str) -> Attached {
+    speak(machine, "1.0.0");
+    let pod = machine.namespace(pod(name, "shop"));
+    ok(&machine.cnitool("add", &pod));
+    machine.wait_state(name, PodState::Captured);
+    pod
+}
+
+#[test]
+fn gc_takes_what_the_runtime_does_not_list_and_nothing_else() {
+    let mut machine = Machine::meshed(&network::ptp(Family::Dual));
+    machine.add(pod("a", "shop"));
+    let (before, kept) = (machine.traces(), journal(&machine));
+    let lost = lost(&machine, "c");
+    let all = journal(&machine);
+    assert_eq!(all.len(), kept.len() + 1);
+
+    // Who lists nothing has not said that nothing is valid.
+    newest(&machine, "other");
+    let refused = machine.cnitool_for_all("gc", "other");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("cni.dev/valid-attachments is missing"), "{said}");
+    for more in [
+        json!({}),
+        json!({"cni.dev/attachments": []}),
+        json!({"cni.dev/valid-attachments": null}),
+    ] {
+        let (code, said) = error(&machine.plugin("GC", "pods", more));
+        assert_eq!(code, 7, "{said}");
+    }
+    // Nor does another network's list concern this one.
+    ok(&machine.gc("other", &[]));
+    assert_eq!(journal(&machine), all);
+    let held = machine.traces();
+
+    let kept_ones: Vec<(&str, &str)> = kept.iter().map(|id| (id.as_str(), "eth0")).collect();
+    assert!(kept.contains(&machine.sandbox("a").id), "{kept:?}");
+    ok(&machine.gc("pods", &kept_ones));
+    assert_eq!(journal(&machine), kept);
+    assert!(machine.goes_through_the_proxy("a"));
+    let changed = held.kernel().differences(machine.traces().kernel());
+    assert!(!changed.is_empty(), "the rules of the lost pod are there");
+    // It can be repeated, and a DEL that comes after all finds nothing to do.
+    ok(&machine.gc("pods", &kept_ones));
+    ok(&machine.cnitool("del", &lost));
+    machine.forget(&lost);
+    before.assert_same(&machine.traces(), "after the lost pod");
+}
+
+#[test]
+fn gc_waits_for_an_agent() {
+    let mut machine = Machine::meshed(&network::ptp(Family::Ipv4));
+    machine.add(pod("a", "shop"));
+    machine.kill_agent();
+    let (code, said) = error(&machine.gc("pods", &[]));
+    assert_eq!(code, 11, "{said}");
+    assert!(machine.goes_through_the_proxy("a"));
+    machine.start_agent();
+    machine.wait_state("a", PodState::Captured);
+    assert!(machine.goes_through_the_proxy("a"));
+    machine.remove(&["a"]);
 }

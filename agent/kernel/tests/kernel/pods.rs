@@ -152,7 +152,8 @@ fn a_pod_whose_packets_are_redirected_before_us_is_refused() {
     lab.inside("node", "tc filter del dev vone ingress");
     lab.inside(
         "node",
-        "tc filter add dev vone ingress matchall action mirred egress mirror dev ifb0",
+        "tc filter add dev vone parent ffff: protocol all u32 match u32 0 0 \
+         action mirred egress mirror dev ifb0",
     );
     assert_eq!(kernel.locate(None, &one.addresses).unwrap(), one.link);
     // Of what is sent to the pod nothing is missed.
