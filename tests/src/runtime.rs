@@ -99,10 +99,15 @@ impl Machine {
     /// The same with agent and proxy, ready to capture.
     pub fn meshed(network: &Value) -> Self {
         let mut machine = Self::start(network);
-        machine.start_agent();
-        machine.start_proxy();
-        machine.wait_status("the node to be ready", |status| status.capture_ready);
+        machine.join();
         machine
+    }
+
+    /// Agent and proxy come, and the node is ready to capture.
+    pub fn join(&mut self) {
+        self.start_agent();
+        self.start_proxy();
+        self.wait_status("the node to be ready", |status| status.capture_ready);
     }
 
     /// A path of the node as the machine that runs the test sees it.
@@ -259,6 +264,17 @@ impl Machine {
             files: files.collect(),
             kernel: Snapshot::configuration(&self.netns),
         }
+    }
+
+    /// Waits until there are these traces again: what the controller says of
+    /// pods that are gone comes a moment later.
+    #[track_caller]
+    pub fn wait_same(&self, before: &Traces, what: &str) {
+        wait::until(START, || {
+            let now = self.traces();
+            now.files == before.files && before.kernel.differences(&now.kernel).is_empty()
+        });
+        before.assert_same(&self.traces(), what);
     }
 
     /// Takes everything down, and looks that nothing is left of it.

@@ -1,6 +1,9 @@
 //! Pod sandboxes, as a kubelet makes them.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    fs,
+    net::{IpAddr, SocketAddr},
+};
 
 use sluice_proto::capture::v1::PodState;
 
@@ -12,13 +15,14 @@ use crate::{
         pod::PodSpec,
         proxy::Proxy,
         server::{Server, UdpServer},
+        wait,
     },
     stand_in::{CaFiles, Kind, Launch},
     workloads::{Workload, Workloads},
 };
 
 use super::{
-    Machine,
+    Machine, START,
     cri::{LinuxPodSandboxConfig, PodSandboxConfig, PodSandboxMetadata, PortMapping},
 };
 
@@ -190,16 +194,37 @@ impl Machine {
     }
 
     fn write_workloads(&self) {
+        self.tell_proxy(&[]);
+    }
+
+    /// Tells the proxy of the mesh's pods, `more` besides the sandboxes, and
+    /// waits until it has heard: it resets what it does not know.
+    pub fn tell_proxy(&self, more: &[(&str, &[IpAddr])]) {
         let pods = self.sandboxes.values();
         let enrolled = pods.filter(|pod| pod.spec.namespace == "shop");
+        let named = enrolled.map(|pod| (pod.spec.name.as_str(), pod.addresses.as_slice()));
         let all = Workloads {
-            workloads: enrolled
-                .map(|pod| Workload::hbone("shop", &pod.spec.name, "na", &pod.addresses))
+            workloads: named
+                .chain(more.iter().copied())
+                .map(|(name, addresses)| Workload::hbone("shop", name, "na", addresses))
                 .collect(),
             ..Workloads::default()
         };
         let file = self.lab.dir().join("workloads.yaml");
+        let before = fs::read(&file).ok();
+        let heard = || {
+            let log = fs::read_to_string(self.lab.dir().join("na-proxy.log"));
+            log.unwrap_or_default()
+                .matches("workload file re-read")
+                .count()
+        };
+        let times = heard();
         all.write(&file).expect("write workloads");
+        if self.proxy.is_none() || before == fs::read(&file).ok() {
+            return;
+        }
+        let so = wait::until(START, || heard() > times);
+        assert!(so, "the proxy does not read {}", file.display());
     }
 
     /// Whether what a sandbox sends and what is sent to it goes through the

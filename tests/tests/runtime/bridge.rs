@@ -77,8 +77,8 @@ fn what_is_said_of_a_bridge_is_so() {
     }
     machine.netns.nft(
         "table inet seen {
-           chain all {
-             type filter hook prerouting priority raw
+           chain every {
+             type filter hook prerouting priority raw;
              meta l4proto { tcp, udp } th dport 8080 counter
            }
          }",
@@ -86,6 +86,12 @@ fn what_is_said_of_a_bridge_is_so() {
     assert_connected(&machine, "p1", "p2");
     let seen = machine.netns.run("nft", &["list", "table", "inet", "seen"]);
     assert!(seen.contains("counter packets 0 bytes 0"), "{seen}");
+    // What comes over the node would be seen.
+    let address = machine.sandbox("p1").addresses[0];
+    let answer = Call::to(address, APP).hello(&machine.lab.ext, "over the node");
+    assert!(answer.is_ok(), "{answer:?}");
+    let seen = machine.netns.run("nft", &["list", "table", "inet", "seen"]);
+    assert!(!seen.contains("counter packets 0 bytes 0"), "{seen}");
 }
 
 #[test]

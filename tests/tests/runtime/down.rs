@@ -42,10 +42,12 @@ fn without_the_agent_enrolled_pods_are_refused_and_gone_ones_are_swept_later() {
     // Its rules hold it; it can go nevertheless, and at once.
     assert!(machine.goes_through_the_proxy("a"));
     let start = Instant::now();
+    let id = machine.sandbox("a").id.clone();
     machine.remove(&["a", "p"]);
     assert!(start.elapsed() < LIMIT, "{:?}", start.elapsed());
     let notes = fs::read_to_string(machine.path(NOTES)).unwrap();
-    assert!(notes.contains("del"), "{notes}");
+    let is_its = |line: &str| line.contains(r#""verb":"DEL""#) && line.contains(&id);
+    assert!(notes.lines().any(is_its), "{notes}");
 
     machine.start_agent();
     wait::value("what the pod had to be swept", LIMIT, || {
