@@ -1,19 +1,39 @@
 //! Control groups of nodes: each node's pods are below one of its own.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
 
 const ROOT: &str = "/sys/fs/cgroup";
+/// Where containerd puts a container when kubelet names no group for it.
+const CONTAINERS: &str = "k8s.io";
 
 /// Removes, in every hierarchy, the groups whose name says so. Their processes
 /// have ended.
 pub fn remove(is_meant: impl Fn(&str) -> bool) {
+    remove_in("", is_meant);
+}
+
+/// The same for the groups of containers. Their ids are looked for below a folder
+/// of containerd's, `/var/lib/containerd` or the like.
+pub fn remove_containers(containerd: &Path) {
+    let cri = containerd.join("io.containerd.grpc.v1.cri");
+    let ids: BTreeSet<String> = ["containers", "sandboxes"]
+        .iter()
+        .flat_map(|kind| directories(&cri.join(kind)))
+        .filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()))
+        .collect();
+    remove_in(CONTAINERS, |name| ids.contains(name));
+}
+
+fn remove_in(parent: &str, is_meant: impl Fn(&str) -> bool) {
     let root = Path::new(ROOT);
     let mut hierarchies = directories(root);
     hierarchies.push(root.into());
-    for group in hierarchies.iter().flat_map(|path| directories(path)) {
+    let parents = hierarchies.iter().map(|path| path.join(parent));
+    for group in parents.flat_map(|path| directories(&path)) {
         let name = group.file_name().unwrap_or_default().to_string_lossy();
         if is_meant(&name) {
             remove_tree(&group);

@@ -180,6 +180,12 @@ impl Node {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
+    /// Of containers that have ended without their runtime.
+    fn remove_cgroups(&self) {
+        cgroup::remove_containers(&self.changes("var").join("lib/containerd"));
+        cgroup::remove(|name| name == self.cgroup);
+    }
+
     fn log_file(&self, part: &str) -> PathBuf {
         self.logs.join(format!("{}-{part}.log", self.name))
     }
@@ -196,7 +202,7 @@ impl Drop for Node {
             drop(process.take());
         }
         self.holder.kill();
-        cgroup::remove(|name| name == self.cgroup);
+        self.remove_cgroups();
     }
 }
 

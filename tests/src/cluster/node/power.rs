@@ -48,6 +48,8 @@ impl Node {
                 _ => Err(links),
             }
         });
+        // kubelet would look at each of them for seconds before it does anything.
+        self.remove_cgroups();
     }
 
     /// Starts what a machine starts by itself.
