@@ -10,7 +10,7 @@ const RANGES: [&str; 2] = ["10.91.1.0/24", "fd00:91:1::/64"];
 /// Each pod by a veth pair of its own and a route to it, then plugins that other
 /// things are done with.
 pub fn ptp(family: Family) -> Value {
-    list(json!([
+    list(&json!([
         {"type": "ptp", "mtu": 1500, "ipam": ipam(family)},
         {"type": "portmap", "capabilities": {"portMappings": true}, "snat": true},
         {"type": "bandwidth", "capabilities": {"bandwidth": true}},
@@ -20,7 +20,7 @@ pub fn ptp(family: Family) -> Value {
 
 /// All pods on one bridge that is their gateway.
 pub fn bridge(family: Family) -> Value {
-    list(json!([
+    list(&json!([
         {"type": "bridge", "bridge": "cni0", "isGateway": true, "ipam": ipam(family)},
         {"type": "portmap", "capabilities": {"portMappings": true}},
     ]))
@@ -28,10 +28,10 @@ pub fn bridge(family: Family) -> Value {
 
 /// All pods on one bridge, and the node has no address there.
 pub fn switched(family: Family) -> Value {
-    list(json!([{"type": "bridge", "bridge": "cni0", "ipam": ipam(family)}]))
+    list(&json!([{"type": "bridge", "bridge": "cni0", "ipam": ipam(family)}]))
 }
 
-fn list(plugins: Value) -> Value {
+fn list(plugins: &Value) -> Value {
     json!({"cniVersion": "1.0.0", "name": "pods", "plugins": plugins})
 }
 

@@ -4,8 +4,6 @@
 //! from the kernel and from the runtime's own answers.
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
     reason = "a scenario that cannot be played is a failed test"
 )]
 
