@@ -117,6 +117,18 @@ fn until_rules_are(lab: &Lab, before: &str) {
     });
 }
 
+/// Waits until these containers, and no others, are in the agent's journal.
+fn until_journal_is(lab: &Lab, expected: &BTreeSet<String>) {
+    wait::value("the journal to be right", SWEPT, || {
+        let found = journal(lab);
+        if found == *expected {
+            Ok(())
+        } else {
+            Err(format!("{found:?}, not {expected:?}"))
+        }
+    });
+}
+
 #[track_caller]
 fn is_captured(rules: &str, link: &str) {
     let quoted = format!("\"{link}\"");
@@ -221,14 +233,7 @@ fn killed_again_and_again_nothing_is_left_and_nothing_uncaptured() {
         .map(|(_, sandbox)| sandbox.attachment.container_id.clone())
         .chain(known.iter().cloned())
         .collect();
-    wait::value("what was deleted to be forgotten", CONVERGED, || {
-        let found = journal(&lab);
-        if found == expected {
-            Ok(())
-        } else {
-            Err(format!("{found:?}"))
-        }
-    });
+    until_journal_is(&lab, &expected);
     lab.agent("na").resync().unwrap();
     let steered = rules(&lab);
     for (_, sandbox) in &stay {
@@ -248,14 +253,7 @@ fn what_vanished_is_forgotten() {
     let known = journal(&lab);
     lab.add_pod(PodSpec::new("a5", "na", 5, "shop"));
     lab.vanish("a5");
-    wait::value("the sandbox to be forgotten", SWEPT, || {
-        let found = journal(&lab);
-        if found == known {
-            Ok(())
-        } else {
-            Err(format!("{found:?}"))
-        }
-    });
+    until_journal_is(&lab, &known);
     assert!(lab.metrics("na").contains("sluice_sandboxes_swept_total 1"));
     // Its object is still there.
     lab.wait_state("a5", PodState::Pending);
@@ -336,14 +334,7 @@ fn a_full_disk_stops_no_del_and_what_is_gone_is_found() {
     assert_eq!(fs::read(&file).unwrap(), b"");
     lab.vanish("a5");
     lab.agent_mut("na").start();
-    wait::value("the sandbox to be forgotten", SWEPT, || {
-        let found = journal(&lab);
-        if found == known {
-            Ok(())
-        } else {
-            Err(format!("{found:?}"))
-        }
-    });
+    until_journal_is(&lab, &known);
     lab.wait_state("a5", PodState::Pending);
     drop(disk);
 }
