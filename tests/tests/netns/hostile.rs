@@ -130,13 +130,10 @@ fn a_result_that_makes_no_sense_is_refused() {
     assert!(lab.through_proxy("a1", "u1"));
 }
 
-#[test]
-fn arguments_that_name_no_pod_are_refused() {
-    let lab = Lab::one_node();
-    let before = Snapshot::configuration(lab.ns("na"));
-    let remembered = lab.footprint("na");
+/// Arguments of a call, and with which code they are refused.
+fn arguments() -> Vec<(String, u64)> {
     let long = "n".repeat(100_000);
-    let table = [
+    vec![
         (
             "K8S_POD_NAMESPACE=shop;K8S_POD_NAME=a;K8S_POD_NAME=b".to_owned(),
             ENVIRONMENT,
@@ -171,8 +168,15 @@ fn arguments_that_name_no_pod_are_refused() {
             format!("K8S_POD_NAMESPACE=shop;K8S_POD_NAME={long}"),
             CONFIG,
         ),
-    ];
-    for (arguments, code) in table {
+    ]
+}
+
+#[test]
+fn arguments_that_name_no_pod_are_refused() {
+    let lab = Lab::one_node();
+    let before = Snapshot::configuration(lab.ns("na"));
+    let remembered = lab.footprint("na");
+    for (arguments, code) in arguments() {
         let shown: String = arguments.chars().take(80).collect();
         let spec = PodSpec::new("hostile", "na", 67, "shop");
         let (_netns, chain, mut attachment) = lab.sandbox(&spec, true);
