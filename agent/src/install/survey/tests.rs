@@ -194,13 +194,19 @@ fn hostile_files_are_not_waited_for_and_links_are_followed_with_care() {
         .find(|file| file.name == "19-zero.conf")
         .unwrap();
     assert!(matches!(&zero.content, Content::Odd(why) if why.contains("not an ordinary file")));
-    for number in 0..MOST_FILES {
-        fs::write(path(&format!("{number}.conf")), "").unwrap();
+}
+
+#[test]
+fn a_folder_of_thousands_is_nobodys_and_one_that_is_missing_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().canonicalize().unwrap();
+    for number in 0..=MOST_FILES {
+        fs::write(root.join(format!("{number}.conf")), "").unwrap();
     }
-    let error = read(&conf, &Host::new(&root)).unwrap_err();
+    let error = read(&root, &Host::new(&root)).unwrap_err();
     assert!(error.source.to_string().contains("more than"), "{error:?}");
     assert!(
-        read(&path("missing"), &Host::new(&root))
+        read(&root.join("missing"), &Host::new(&root))
             .unwrap_err()
             .is_not_found()
     );

@@ -21,7 +21,7 @@ pub(super) fn forbidden(cluster: &mut Cluster) {
     refused(
         cluster,
         "forbidden",
-        &["the node cannot capture", "105", "ip rule"],
+        &["the node cannot capture", "rule 105", "--node-priorities"],
         "this node cannot capture",
         undo,
     );
@@ -37,7 +37,7 @@ pub(super) fn refuses(cluster: &mut Cluster) {
     refused(
         cluster,
         "refused",
-        &["could not", "Argument list too long"],
+        &["cannot be changed", "Argument list too long"],
         "could not be reconciled",
         undo,
     );

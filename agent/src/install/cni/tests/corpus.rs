@@ -31,6 +31,7 @@ fn list(around: &str, plugins: &str) -> String {
 const PTP: &str = r#"{"type":"ptp"}"#;
 const SHIM: &str = r#"{"type":"sluice-cni"}"#;
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn usable() -> Vec<Case> {
     let fine = |name, contents: String| case(name, contents, Ok(()), Ok(()));
     let plain = list(r#""name":"n","#, PTP);
@@ -103,6 +104,7 @@ fn usable() -> Vec<Case> {
     ]
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn unusable() -> Vec<Case> {
     let waits = |name, contents: &[u8]| case(name, contents, WAITS, WAITS);
     let plain = list(r#""name":"n","#, PTP);
