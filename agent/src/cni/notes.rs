@@ -2,7 +2,7 @@
 //! while the agent runs before the next call is answered, since it may have been
 //! too slow for a call and never have ended.
 //!
-//! [`file`] reads under the shim's lock, [`line`] tells good lines from bad ones,
+//! [`file`] reads under the shim's lock, [`mod@line`] tells good lines from bad ones,
 //! which are set aside. A note leaves the file only once everything in it has
 //! been done: whoever dies in between does it all again, which changes nothing.
 
