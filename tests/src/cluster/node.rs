@@ -182,7 +182,7 @@ impl Node {
 
     /// Of containers that have ended without their runtime.
     fn remove_cgroups(&self) {
-        cgroup::remove_containers(&self.changes("var").join("lib/containerd"));
+        cgroup::remove_containers(&self.dir.join("containerd"));
         cgroup::remove(|name| name == self.cgroup);
     }
 

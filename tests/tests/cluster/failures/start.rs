@@ -25,7 +25,8 @@ pub(super) fn power_lost(cluster: &mut Cluster) {
     let before = lives(cluster);
     cluster.node_mut("na").power_off();
     cluster.node_mut("na").power_on();
-    wait::value("all pods to live anew", SETTLE, || {
+    // kubelet begins slowly where it finds what has died.
+    wait::value("all pods to live anew", SETTLE * 2, || {
         for (name, old) in names.iter().zip(&before) {
             let new = cluster.try_running(MESH, name)?.identity;
             let anew = new.uid == old.uid && new.containers != old.containers;
