@@ -23,12 +23,14 @@ pub(super) fn forbidden(cluster: &mut Cluster) {
         "forbidden",
         &["the node cannot capture", "rule 105", "--node-priorities"],
         "this node cannot capture",
+        Some("enabled"),
         undo,
     );
 }
 
 /// The kernel has no more room for packet filters where ours was, and somebody has
-/// removed ours: nothing can be mended, and nobody new is captured by half.
+/// removed ours: nothing can be mended, nobody new is captured by half, and nobody is
+/// said to be captured.
 pub(super) fn refuses(cluster: &mut Cluster) {
     town::ready(cluster);
     let node = cluster.node("na");
@@ -39,19 +41,23 @@ pub(super) fn refuses(cluster: &mut Cluster) {
         "refused",
         &["cannot be changed", "Argument list too long"],
         "could not be reconciled",
+        None,
         undo,
     );
 }
 
 /// A pod that comes to na is refused with these words, in its events, until what is
-/// in the way is undone. `readyz`: what the agent says meanwhile.
+/// in the way is undone. `readyz`: what the agent says meanwhile; `held`: what is
+/// said of a pod that was captured before.
 fn refused(
     cluster: &Cluster,
     name: &str,
     told: &[&str],
     readyz: &str,
-    undo: impl FnOnce() -> String,
+    held: Option<&str>,
+    undo: impl Fn() -> String,
 ) {
+    let undo = Undo(undo);
     let node = cluster.node("na");
     let other = format!("{name}-other");
     let tap = cluster.tap();
@@ -72,13 +78,22 @@ fn refused(
     town::wait_arrived(cluster, &[&other]);
     let nb = cluster.capture_ready("nb").map(|(status, _)| status);
     assert_eq!(nb.as_deref(), Some("True"));
-    assert_eq!(cluster.redirection(MESH, "la").as_deref(), Some("enabled"));
-    undo();
+    assert_eq!(cluster.redirection(MESH, "la").as_deref(), held);
+    drop(undo);
     cluster.wait_capture_ready();
     town::wait_readyz(node, "200 OK");
     town::wait_arrived(cluster, &[name]);
     town::assert_unread(&tap, &[name, &other]);
     town::delete(cluster, MESH, &[name, &other]);
+}
+
+/// Later scenarios need the node, whatever becomes of this one.
+struct Undo<F: Fn() -> String>(F);
+
+impl<F: Fn() -> String> Drop for Undo<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
 }
 
 /// What routes and link rules there are for pods, in order.
