@@ -88,14 +88,13 @@ pub(crate) fn del(conf: &Conf<'_>, env: &Env, deadline: Instant) -> Answer {
     let request = DelPodRequest {
         sandbox: Some(sandbox(conf, env)),
     };
-    let deleted = call(
+    done(call(
         conf,
         env,
         deadline,
         async move |mut client, request| client.del_pod(request).await,
         request,
-    );
-    deleted.map_or_else(|answer| answer, |_| Answer::Done)
+    ))
 }
 
 /// CHECK: what ADD promised still holds.
@@ -110,26 +109,24 @@ pub(crate) fn check(
         interfaces: interfaces(result),
         addresses: addresses(result),
     };
-    let checked = call(
+    done(call(
         conf,
         env,
         deadline,
         async move |mut client, request| client.check_pod(request).await,
         request,
-    );
-    checked.map_or_else(|answer| answer, |_| Answer::Done)
+    ))
 }
 
 /// STATUS: pods can be added.
 pub(crate) fn status(conf: &Conf<'_>, env: &Env, deadline: Instant) -> Answer {
-    let answered = call(
+    done(call(
         conf,
         env,
         deadline,
         async move |mut client, request| client.status(request).await,
         StatusRequest {},
-    );
-    answered.map_or_else(|answer| answer, |_| Answer::Done)
+    ))
 }
 
 /// GC: sandboxes of this network that are not among `valid` are forgotten.
@@ -147,14 +144,17 @@ pub(crate) fn gc(
         network: conf.network.clone(),
         valid: valid.into_iter().map(message).collect(),
     };
-    let collected = call(
+    done(call(
         conf,
         env,
         deadline,
         async move |mut client, request| client.gc(request).await,
         request,
-    );
-    collected.map_or_else(|answer| answer, |_| Answer::Done)
+    ))
+}
+
+fn done<R>(answered: Result<R, Answer>) -> Answer {
+    answered.map_or_else(|answer| answer, |_| Answer::Done)
 }
 
 type Client = CniServiceClient<Channel>;

@@ -24,7 +24,7 @@ use crate::{
     lab::{
         Lab,
         agent::Agent,
-        command::{self, Bounded as _},
+        command,
         controller::{PORT, log_filter},
         lan,
         netns::Netns,
@@ -118,10 +118,7 @@ impl Machine {
 
     /// Runs a program on the node; its output, whatever its exit status.
     pub fn output(&self, program: &str, args: &[&str]) -> Output {
-        let mut command = command::bounded_by("nsenter", 60);
-        self.holder.inside(&mut command);
-        command.arg(program).args(args);
-        self.netns.enter(|| command.run())
+        self.holder.output(&self.netns, program, args)
     }
 
     /// Runs a program on the node; its standard output. Panics if it fails.

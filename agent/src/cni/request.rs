@@ -51,6 +51,17 @@ pub(super) struct Created {
     pub(super) flaw: Option<InvalidRequest>,
 }
 
+/// A sandbox that is a Kubernetes pod's, or None for one that is not.
+pub fn sandbox(
+    message: Option<Message>,
+    interfaces: &[Interface],
+    addresses: &[Address],
+) -> Result<Option<Sandbox>, InvalidRequest> {
+    let created = created(message, interfaces, addresses)?;
+    let sound = |created: Created| created.flaw.map_or(Ok(created.sandbox), Err);
+    created.map(sound).transpose()
+}
+
 /// As [`sandbox`], with an odd CNI result told apart from a sandbox that cannot
 /// be named: pods that are not to be captured do not care.
 pub(super) fn created(
@@ -58,27 +69,24 @@ pub(super) fn created(
     interfaces: &[Interface],
     addresses: &[Address],
 ) -> Result<Option<Created>, InvalidRequest> {
-    let Some(bare) = sandbox(message.clone(), &[], &[])? else {
+    let Some(mut sandbox) = named(message)? else {
         return Ok(None);
     };
-    Ok(match sandbox(message, interfaces, addresses) {
-        Ok(sandbox) => sandbox.map(|sandbox| Created {
-            sandbox,
-            flaw: None,
-        }),
-        Err(flaw) => Some(Created {
-            sandbox: bare,
-            flaw: Some(flaw),
-        }),
-    })
+    let result = host_link(interfaces)
+        .and_then(|host_link| Ok((host_link, pod_addresses(interfaces, addresses)?)));
+    let flaw = match result {
+        Ok((host_link, addresses)) => {
+            sandbox.host_link = host_link;
+            sandbox.addresses = addresses;
+            None
+        }
+        Err(flaw) => Some(flaw),
+    };
+    Ok(Some(Created { sandbox, flaw }))
 }
 
-/// A sandbox that is a Kubernetes pod's, or None for one that is not.
-pub fn sandbox(
-    message: Option<Message>,
-    interfaces: &[Interface],
-    addresses: &[Address],
-) -> Result<Option<Sandbox>, InvalidRequest> {
+/// The sandbox without anything of its CNI result.
+fn named(message: Option<Message>) -> Result<Option<Sandbox>, InvalidRequest> {
     let message = message.ok_or(InvalidRequest::NoSandbox)?;
     container_id(&message.container_id)?;
     link("CNI_IFNAME", &message.ifname)?;
@@ -102,8 +110,6 @@ pub fn sandbox(
     }
     name("K8S_POD_NAMESPACE", pod_namespace)?;
     name("K8S_POD_NAME", pod_name)?;
-    let host_link = host_link(interfaces)?;
-    let addresses = pod_addresses(interfaces, addresses)?;
     Ok(Some(Sandbox {
         netns: netns(&message.netns)?,
         container_id: message.container_id,
@@ -112,8 +118,8 @@ pub fn sandbox(
         pod_uid: message.pod_uid,
         namespace: message.pod_namespace,
         name: message.pod_name,
-        host_link,
-        addresses,
+        host_link: None,
+        addresses: BTreeSet::new(),
     }))
 }
 

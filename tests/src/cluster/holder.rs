@@ -4,11 +4,14 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Output},
     time::Duration,
 };
 
-use crate::lab::netns::Netns;
+use crate::lab::{
+    command::{self, Bounded as _},
+    netns::Netns,
+};
 
 use super::{exec::Wrapped, files, tools};
 
@@ -92,6 +95,15 @@ impl Holder {
             .args(["--target", &self.init.pid().to_string()])
             .args(entered)
             .arg("--");
+    }
+
+    /// Runs a program on the node whose network namespace is `netns`; its output,
+    /// whatever its exit status.
+    pub fn output(&self, netns: &Netns, program: &str, args: &[&str]) -> Output {
+        let mut command = command::bounded_by("nsenter", 60);
+        self.inside(&mut command);
+        command.arg(program).args(args);
+        netns.enter(|| command.run())
     }
 
     /// Ends everything on the node.

@@ -16,11 +16,7 @@ use std::{
 
 pub(crate) use self::containerd::CONFIG as CONTAINERD;
 
-use crate::lab::{
-    self,
-    command::{self, Bounded as _},
-    netns::Netns,
-};
+use crate::lab::{self, command, netns::Netns};
 
 use super::{
     address, cgroup,
@@ -120,10 +116,7 @@ impl Node {
 
     /// Runs a program on the node; its output, whatever its exit status.
     pub fn output(&self, program: &str, args: &[&str]) -> Output {
-        let mut command = command::bounded_by("nsenter", 60);
-        self.holder.inside(&mut command);
-        command.arg(program).args(args);
-        self.netns.enter(|| command.run())
+        self.holder.output(&self.netns, program, args)
     }
 
     /// Runs a program on the node; its standard output. Panics if it fails.

@@ -210,23 +210,43 @@ impl<K: Kernel> Engine<K> {
 
     /// Forgets a sandbox. Returns its pod if that is without one now.
     pub(super) fn forget(&mut self, container_id: &str) -> Option<PodUid> {
-        let entry = self.memory.remove(container_id)?;
-        if self.memory.has_another_of(&entry) {
+        let forgotten = self.strike(container_id)?;
+        if forgotten.has_another {
             // Its rules may have been for this one all the same.
             self.due = Some(Instant::now());
             return None;
         }
-        let uid = entry.uid.clone();
-        let uid = uid.or_else(|| self.uid_of(&entry.sandbox))?;
-        self.memory.forgotten.insert(uid.clone());
-        Some(uid)
+        forgotten.uid
     }
 
-    pub(super) fn uid_of(&self, sandbox: &Sandbox) -> Option<PodUid> {
+    /// Takes a sandbox out of memory and journal; its pod is noted as forgotten
+    /// if it has no other.
+    pub(super) fn strike(&mut self, container_id: &str) -> Option<Struck> {
+        let entry = self.memory.remove(container_id)?;
+        let uid = entry.uid.clone().or_else(|| self.uid_of(&entry.sandbox));
+        let has_another = self.memory.has_another_of(&entry);
+        if !has_another {
+            self.memory.forgotten.extend(uid.clone());
+        }
+        Some(Struck {
+            entry,
+            uid,
+            has_another,
+        })
+    }
+
+    fn uid_of(&self, sandbox: &Sandbox) -> Option<PodUid> {
         let desired = self.channels.desired.borrow();
         let intent = sandbox.intent_in(desired.as_deref()?)?;
         Some(intent.uid.clone())
     }
+}
+
+/// A sandbox that is not known any more.
+pub(super) struct Struck {
+    pub(super) entry: Entry,
+    pub(super) uid: Option<PodUid>,
+    has_another: bool,
 }
 
 impl AddError {

@@ -13,7 +13,7 @@ use std::{
 
 use sluice_kernel::model::{Link, PodUid};
 
-use super::Engine;
+use super::{Engine, add::Struck};
 use crate::{
     capture::{journal::Entry, kernel::Kernel, locate},
     status::{Event, EventKind},
@@ -105,13 +105,9 @@ impl<K: Kernel> Engine<K> {
 
     fn forget_gone(&mut self, id: &str) {
         self.missing.remove(id);
-        let Some(entry) = self.memory.remove(id) else {
+        let Some(Struck { entry, uid, .. }) = self.strike(id) else {
             return;
         };
-        let uid = entry.uid.clone().or_else(|| self.uid_of(&entry.sandbox));
-        if !self.memory.has_another_of(&entry) {
-            self.memory.forgotten.extend(uid.clone());
-        }
         metrics::counter!("sluice_sandboxes_swept_total").increment(1);
         self.tell([Event {
             at: SystemTime::now(),
