@@ -45,7 +45,6 @@ cluster-down: ## takes it away, also after a crash or a reboot
 
 test: ## every tier; one line per tier at the end
 	@scripts/setup test
-	@$(MAKE) --no-print-directory build
 	@scripts/test
 
 bench: ## the budgets, side by side; table in target/bench/ (PROFILE=release for the cluster's images)
