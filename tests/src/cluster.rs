@@ -18,6 +18,7 @@
 //! next one ([`crate::lab::sweep`]).
 
 pub mod address;
+mod api;
 pub mod audit;
 pub mod caller;
 pub mod cgroup;

@@ -9,7 +9,7 @@ use crate::lab::{
     process::tail,
 };
 
-use super::{Cluster, START, address, tools};
+use super::{Cluster, START, address, api, tools};
 
 /// The longest that one call may take; it waits itself where it waits.
 const LIMIT: u32 = 300;
@@ -49,10 +49,18 @@ impl Cluster {
         run(&self.kubeconfig(), args, None)
     }
 
-    /// What `kubectl get … -o json` says.
+    /// What `kubectl get … -o json` says. Panics if it fails.
     pub fn get(&self, args: &[&str]) -> Value {
-        let args = [&["get", "-o", "json"], args].concat();
-        serde_json::from_str(&self.kubectl(&args)).expect("JSON of kubectl")
+        self.try_get(args).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    pub fn try_get(&self, args: &[&str]) -> Result<Value, String> {
+        api::get(&self.kubeconfig(), args)
+    }
+
+    /// What a pod has said in this life.
+    pub fn log(&self, namespace: &str, pod: &str) -> String {
+        api::log(&self.kubeconfig(), namespace, pod).unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// Creates or changes what a manifest says.

@@ -40,8 +40,7 @@ impl Cluster {
     }
 
     pub fn try_running(&self, namespace: &str, name: &str) -> Result<Running<'_>, String> {
-        let text = self.try_kubectl(&["get", "-o", "json", "-n", namespace, "pod", name])?;
-        let pod: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+        let pod = self.try_get(&["-n", namespace, "pod", name])?;
         let node = pod["spec"]["nodeName"].as_str().ok_or("not on a node")?;
         let node = self.node(node);
         let containers = containers(&pod);

@@ -158,10 +158,11 @@ impl Cluster {
     pub fn wait_capture_ready(&self) {
         for node in &self.nodes {
             let what = format!("{} to be {CONDITION}", node.name);
-            wait::value(&what, SETTLE, || match self.capture_ready(&node.name) {
+            let look = || match self.capture_ready(&node.name) {
                 Some((status, _)) if status == "True" => Ok(()),
-                other => Err(format!("{other:?}\n{}", self.sluice_state())),
-            });
+                other => Err(format!("{other:?}")),
+            };
+            wait::value_or(&what, SETTLE, look, || self.sluice_state());
         }
     }
 

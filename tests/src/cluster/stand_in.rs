@@ -73,7 +73,7 @@ impl Cluster {
 
     /// What the proxy of a node has logged of connections, in this life.
     pub fn connections(&self, node: &str) -> Vec<ConnectionLog> {
-        let log = self.kubectl(&["logs", "-n", NAMESPACE, &self.proxy_of(node)]);
+        let log = self.log(NAMESPACE, &self.proxy_of(node));
         log.lines()
             .filter_map(|line| serde_json::from_str(line).ok())
             .collect()

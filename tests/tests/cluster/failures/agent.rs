@@ -29,7 +29,8 @@ pub(super) fn down(cluster: &mut Cluster) {
 
 pub(super) fn hung(cluster: &mut Cluster) {
     without_agent(cluster, "hung", |cluster, node| {
-        assert_eq!(status(node), 0);
+        // A busy machine may keep it from answering in time now and then.
+        assert!(wait::until(SETTLE, || status(node) == 0));
         let agent = cluster.agent_of("na");
         let asleep = cluster.freeze(sluice::NAMESPACE, &agent);
         assert_eq!(status(node), 50);

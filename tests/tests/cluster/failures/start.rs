@@ -26,15 +26,17 @@ pub(super) fn power_lost(cluster: &mut Cluster) {
     cluster.node_mut("na").power_off();
     cluster.node_mut("na").power_on();
     // kubelet begins slowly where it finds what has died.
-    wait::value("all pods to live anew", SETTLE * 2, || {
+    let look = || {
         for (name, old) in names.iter().zip(&before) {
             let new = cluster.try_running(MESH, name)?.identity;
             let anew = new.uid == old.uid && new.containers != old.containers;
-            let told = || format!("{name} is as before\n{}", cluster.sluice_state());
-            anew.then_some(()).ok_or_else(told)?;
+            anew.then_some(())
+                .ok_or_else(|| format!("{name} is as before"))?;
         }
         Ok(())
-    });
+    };
+    let state = || cluster.sluice_state();
+    wait::value_or("all pods to live anew", SETTLE * 2, look, state);
     town::ready(cluster);
     town::wait_arrived(cluster, &names);
     cluster.wait_pods_ready(PLAIN, &["up-plain"]);

@@ -1,5 +1,6 @@
 //! Agents, controllers and proxies at once.
 
+use serde_json::Value;
 use sluice_tests::cluster::{Cluster, pod::APP, sluice, stand_in};
 
 use super::{
@@ -27,20 +28,17 @@ pub(super) fn everything_down(cluster: &mut Cluster) {
     let client = cluster.running(SHOP, "a1");
     let to = cluster.pod_ips(SHOP, "b1")[0];
     let mut calls = 0;
+    let all_run = |pods: &Value| {
+        let mut pods = pods["items"].as_array().into_iter().flatten();
+        pods.all(|pod| pod["status"]["phase"] == "Running")
+    };
     let answered = sluice_tests::lab::wait::until(cluster_comes_back(), || {
         calls += 1;
-        let gone = cluster.try_kubectl(&[
-            "get",
-            "pods",
-            "-A",
-            "--field-selector=status.phase!=Running",
-            "-o",
-            "name",
-        ]);
+        let pods = cluster.try_get(&["pods", "-A"]);
         client
             .call(to, APP, &["--line", "everything-down", "--patience", "500"])
             .is_ok()
-            && gone.is_ok_and(|list| list.is_empty())
+            && pods.is_ok_and(|pods| all_run(&pods))
     });
     assert!(
         answered,

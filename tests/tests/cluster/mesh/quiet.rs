@@ -101,10 +101,11 @@ pub(super) fn wait_moved(cluster: &Cluster, from: &str) {
     let start = Instant::now();
     for node in &cluster.nodes {
         let what = format!("{} to leave {from}", node.name);
-        wait::value(&what, MOVED, || match claim(cluster, &node.name) {
+        let look = || match claim(cluster, &node.name) {
             Some(claim) if !claim.starts_with(from) => Ok(()),
-            other => Err(format!("{other:?}\n{}", cluster.sluice_state())),
-        });
+            other => Err(format!("{other:?}")),
+        };
+        wait::value_or(&what, MOVED, look, || cluster.sluice_state());
     }
     eprintln!("no stream is {from}'s after {:.1?}", start.elapsed());
 }
@@ -112,21 +113,19 @@ pub(super) fn wait_moved(cluster: &Cluster, from: &str) {
 /// Waits until a node's stream is another than it was.
 pub(super) fn wait_new_stream(cluster: &Cluster, node: &str, old: &str) {
     let start = Instant::now();
-    wait::value(
-        &format!("{node} to have a new stream"),
-        MOVED,
-        || match claim(cluster, node) {
-            Some(claim) if claim != old => Ok(()),
-            other => Err(format!("{other:?}\n{}", cluster.sluice_state())),
-        },
-    );
+    let what = format!("{node} to have a new stream");
+    let look = || match claim(cluster, node) {
+        Some(claim) if claim != old => Ok(()),
+        other => Err(format!("{other:?}")),
+    };
+    wait::value_or(&what, MOVED, look, || cluster.sluice_state());
     eprintln!("{node} has a new stream after {:.1?}", start.elapsed());
 }
 
 /// Waits until a replica is ready, or is not.
 pub(super) fn wait_ready(cluster: &Cluster, replica: &str, ready: bool) {
     let what = format!("{replica} to be ready: {ready}");
-    wait::value(&what, SETTLE, || {
+    let look = || {
         let pod = cluster.get(&["-n", NAMESPACE, "pod", replica]);
         let conditions = pod["status"]["conditions"].as_array().cloned();
         let is = conditions
@@ -134,8 +133,7 @@ pub(super) fn wait_ready(cluster: &Cluster, replica: &str, ready: bool) {
             .flatten()
             .find(|one| one["type"] == "Ready");
         let is = is.is_some_and(|one| one["status"] == "True");
-        (is == ready)
-            .then_some(())
-            .ok_or_else(|| cluster.sluice_state())
-    });
+        (is == ready).then_some(()).ok_or_else(String::new)
+    };
+    wait::value_or(&what, SETTLE, look, || cluster.sluice_state());
 }
