@@ -70,7 +70,7 @@ impl Node {
             bin: self.dir.join("cni-bin"),
         };
         for dir in [&runtime.conf, &runtime.bin] {
-            fs::create_dir(dir).expect("make a directory of the runtime");
+            fs::create_dir_all(dir).expect("make a directory of the runtime");
         }
         for plugin in ["ptp", "host-local"] {
             let from = Path::new("/usr/lib/cni").join(plugin);

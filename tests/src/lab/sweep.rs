@@ -9,7 +9,7 @@ use nix::{
 
 use super::{
     command::{self, Bounded as _},
-    wait,
+    disk, wait,
 };
 
 const DIRECTORY: &str = "sluice-lab-";
@@ -40,8 +40,10 @@ fn sweep(is_meant: impl Fn(&str) -> bool) {
     let directories = env::temp_dir();
     for name in names(&directories) {
         if name.strip_prefix(DIRECTORY).is_some_and(&is_meant) {
+            let directory = directories.join(&name);
+            disk::unmount_below(&directory);
             // Somebody else may be sweeping, too.
-            let _ = fs::remove_dir_all(directories.join(&name));
+            let _ = fs::remove_dir_all(directory);
         }
     }
 }

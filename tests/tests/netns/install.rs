@@ -13,6 +13,9 @@ use sluice_tests::lab::{
     wait::{self, value},
 };
 
+mod faults;
+mod modes;
+
 const OURS: &str = "02-sluice.conflist";
 const READY: &str = r#"{"ztunnelReady":true,"redirectMode":"iptables"}"#;
 const LIMIT: Duration = Duration::from_secs(15);
@@ -20,8 +23,14 @@ const LIMIT: Duration = Duration::from_secs(15);
 /// A node with a runtime of its own, and with pods and a proxy that were there
 /// before us. Nothing of ours runs yet.
 fn node_before_us() -> Lab {
+    node_with(|_| {})
+}
+
+/// The same; its folder is made ready first.
+fn node_with(prepare: impl FnOnce(&Path)) -> Lab {
     let mut lab = Lab::new(1);
     let node = lab.node_mut("na");
+    prepare(&node.dir);
     node.make_runtime();
     fs::create_dir(node.dir.join("ambient-config")).unwrap();
     lab.pod_before(PodSpec::new("a1", "na", 2, "shop"));
@@ -34,12 +43,35 @@ fn node_before_us() -> Lab {
 
 /// Starts controller and agent on it, and waits until all is in place.
 fn join(lab: &mut Lab) {
+    start(lab, &[]);
+    in_place(lab);
+}
+
+/// Starts controller and agent, with further flags of the installer.
+fn start(lab: &mut Lab, further: &[&str]) {
     lab.start_controller();
     let flags = lab.install_flags("na");
-    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-    lab.start_agent("na", &flags);
+    let flags = flags
+        .iter()
+        .map(String::as_str)
+        .chain(further.iter().copied());
+    lab.start_agent("na", &flags.collect::<Vec<_>>());
     lab.wait_captured(&["a1"]);
-    in_place(lab);
+}
+
+/// Waits until the node is not ready, for a reason with these words.
+#[track_caller]
+fn not_ready(lab: &Lab, words: &[&str]) -> String {
+    value("the node to be not ready", LIMIT, || {
+        let status = lab.agent("na").status()?;
+        let ready = http::get(lab.ns("na"), 15014, "/readyz").unwrap();
+        let told = |word: &&str| status.message.contains(word) && ready.contains(word);
+        if words.iter().all(told) && !status.capture_ready && ready.starts_with("HTTP/1.1 503") {
+            Ok(status.message)
+        } else {
+            Err(format!("{status:?} {ready}"))
+        }
+    })
 }
 
 fn in_place(lab: &Lab) {
@@ -178,19 +210,11 @@ fn meddling_is_mended_and_counted_and_the_original_is_followed() {
     // Somebody else's sorts first: said, and the node is not ready.
     let eager = runtime.conf.join("00-eager.conflist");
     fs::copy(&original, &eager).unwrap();
-    let ready = |lab: &Lab| http::get(lab.ns("na"), 15014, "/readyz").unwrap();
-    value("the node to be not ready", LIMIT, || {
-        let status = lab.agent("na").status()?;
-        let told = status.message.contains("00-eager.conflist sorts before");
-        if told && !status.capture_ready && ready(&lab).contains("00-eager.conflist") {
-            Ok(())
-        } else {
-            Err(format!("{status:?}"))
-        }
-    });
+    not_ready(&lab, &["00-eager.conflist sorts before"]);
     fs::remove_file(eager).unwrap();
     in_place(&lab);
-    assert!(ready(&lab).starts_with("HTTP/1.1 200"));
+    let ready = http::get(lab.ns("na"), 15014, "/readyz").unwrap();
+    assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
 }
 
 #[test]

@@ -4,8 +4,6 @@ use std::{
     collections::BTreeSet,
     fs,
     hash::{BuildHasher as _, Hasher as _, RandomState},
-    path::Path,
-    process::Command,
     sync::{
         Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -20,6 +18,7 @@ use sluice_proto::capture::v1::PodState;
 use sluice_tests::lab::{
     Lab,
     cni::{Attachment, Chain, CniError},
+    disk::Disk,
     netns::Netns,
     observe::Snapshot,
     pod::PodSpec,
@@ -283,46 +282,13 @@ fn an_agent_that_hung_takes_the_notes_when_it_answers_again() {
     });
 }
 
-/// A file system of one page, which is full.
-struct FullDisk<'a>(&'a Path);
-
-impl<'a> FullDisk<'a> {
-    fn mount(dir: &'a Path) -> Self {
-        fs::create_dir(dir).unwrap();
-        run(
-            "mount",
-            &[
-                "-t",
-                "tmpfs",
-                "-o",
-                "size=4k",
-                "tmpfs",
-                &dir.display().to_string(),
-            ],
-        );
-        fs::write(dir.join("filler"), [0; 4096]).unwrap();
-        Self(dir)
-    }
-}
-
-impl Drop for FullDisk<'_> {
-    fn drop(&mut self) {
-        run("umount", &[&self.0.display().to_string()]);
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a test mounts")]
-fn run(program: &str, args: &[&str]) {
-    let status = Command::new(program).args(args).status().unwrap();
-    assert!(status.success(), "{program} {args:?}: {status}");
-}
-
 #[test]
 fn a_full_disk_stops_no_del_and_what_is_gone_is_found() {
     let mut lab = Lab::one_node();
     let known = journal(&lab);
     let dir = lab.dir().join("full");
-    let disk = FullDisk::mount(&dir);
+    let disk = Disk::mount(&dir, 4);
+    disk.fill();
     let file = dir.join("cni-notes.jsonl");
     let shim = &mut lab.node_mut("na").shim;
     shim.insert("notesFile".into(), json!(file));

@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{AccessFlags, access};
 
-use super::{Cause, count, words::Trouble};
+use super::{
+    Cause, count,
+    words::{self, Trouble},
+};
 use crate::{
-    error::chain,
     files::FileError,
     install::binary::{Binary, Found},
 };
@@ -58,7 +60,7 @@ impl Programs {
             let none = || Trouble::Told("no folder of plugins is known".into());
             return Err(failed.into_iter().next().map_or_else(none, Trouble::File));
         };
-        let why: Vec<String> = failed.iter().map(|error| chain(error)).collect();
+        let why: Vec<String> = failed.iter().map(words::file).collect();
         let why = why.join("; ");
         if first.binary.look()? != Found::Same {
             return Err(Trouble::Told(format!(

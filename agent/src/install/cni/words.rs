@@ -1,8 +1,12 @@
 //! What the installer tells people. Pure but for the clock.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    io,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use crate::{
+    error::chain,
     files::FileError,
     install::{
         conf::Invalid,
@@ -19,8 +23,8 @@ const CILIUM: &str = "Cilium (cni.exclusive=true) renames every other configurat
 /// Why ours is not in place.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Trouble {
-    #[error(transparent)]
-    File(#[from] FileError),
+    #[error("{}", file(.0))]
+    File(FileError),
     #[error("cannot write the configuration")]
     Encode(#[from] serde_json::Error),
     #[error("cannot change the configuration")]
@@ -39,6 +43,30 @@ pub(super) enum Trouble {
         wait: Duration,
         hint: String,
     },
+}
+
+impl From<FileError> for Trouble {
+    fn from(error: FileError) -> Self {
+        Self::File(error)
+    }
+}
+
+/// What happened to a file, and what to do.
+pub(super) fn file(error: &FileError) -> String {
+    let remedy = match error.source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; make room on that file system"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "; mount it writable, on the node and in the agent's pod, or give another folder \
+             (--cni-conf-dir, --cni-bin-dir)"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "; let the agent write there (root, and the node's SELinux or AppArmor rules)"
+        }
+        _ => "",
+    };
+    format!("{}{remedy}", chain(error))
 }
 
 /// The runtime takes, or may take, this one instead.
