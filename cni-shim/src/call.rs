@@ -299,6 +299,7 @@ fn sandbox(conf: &Conf<'_>, env: &Env) -> Sandbox {
         pod_uid: env.pod.uid.clone(),
         pod_namespace: env.pod.namespace.clone(),
         pod_name: env.pod.name.clone(),
+        standalone: conf.standalone && conf.prev_result.is_none(),
     }
 }
 

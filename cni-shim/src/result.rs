@@ -69,7 +69,7 @@ impl Version {
 /// What the plugins before us made.
 #[derive(Debug)]
 pub(crate) struct PrevResult<'a> {
-    raw: &'a RawValue,
+    raw: &'a str,
     /// None if it does not say, which leaves that of the configuration.
     version: Option<Version>,
     pub(crate) interfaces: Vec<Interface>,
@@ -123,11 +123,21 @@ impl<'a> PrevResult<'a> {
             .map(|asked| Version::parse(&asked).ok_or_else(|| unsupported("prevResult", &asked)))
             .transpose()?;
         Ok(Self {
-            raw,
+            raw: raw.get(),
             version,
             interfaces: document.interfaces.unwrap_or_default(),
             addresses: document.ips.unwrap_or_default(),
         })
+    }
+
+    /// That of no plugin.
+    pub(crate) fn nothing() -> Self {
+        Self {
+            raw: "{}",
+            version: None,
+            interfaces: Vec::new(),
+            addresses: Vec::new(),
+        }
     }
 
     /// The result in `version`: byte for byte what came in if that is its
@@ -135,9 +145,9 @@ impl<'a> PrevResult<'a> {
     /// nothing else changed.
     pub(crate) fn render(&self, version: Version) -> Result<Cow<'a, str>, CniError> {
         if self.version == Some(version) {
-            return Ok(Cow::Borrowed(self.raw.get()));
+            return Ok(Cow::Borrowed(self.raw));
         }
-        let mut fields = Fields::parse(self.raw.get()).map_err(|error| wrong(&error))?;
+        let mut fields = Fields::parse(self.raw).map_err(|error| wrong(&error))?;
         fields.set("cniVersion", format!("{:?}", version.as_str()));
         let was = self.version.unwrap_or(version);
         if was.says_family() != version.says_family()

@@ -121,14 +121,18 @@ pub(crate) fn gc(conf: &Conf<'_>, env: &Env, deadline: Instant) -> Result<(), Cn
 }
 
 fn prev_result<'a>(conf: &Conf<'a>) -> Result<PrevResult<'a>, CniError> {
-    let raw = conf.prev_result.ok_or_else(|| {
-        CniError::new(
+    match conf.prev_result {
+        Some(raw) => PrevResult::parse(raw),
+        None if conf.standalone => Ok(PrevResult::nothing()),
+        None => Err(CniError::new(
             Code::Config,
             "prevResult is missing in the network configuration",
         )
-        .details("sluice-cni makes no interfaces: it must come after a plugin that does")
-    })?;
-    PrevResult::parse(raw)
+        .details(
+            "sluice-cni makes no interfaces: it must come after a plugin that does, or say \
+             \"standalone\": true where Multus calls it",
+        )),
+    }
 }
 
 fn decide(conf: &Conf<'_>, env: &Env, why: &str) -> Decision {

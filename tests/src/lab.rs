@@ -18,6 +18,7 @@ pub mod client;
 pub mod cni;
 pub mod command;
 pub mod controller;
+pub mod disk;
 pub mod folder;
 pub mod footprint;
 pub mod http;

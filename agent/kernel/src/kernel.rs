@@ -16,7 +16,7 @@ use crate::{
     layout::Tunnel,
     link::{self, LinkFact},
     listen::Listeners,
-    locate::{self, LocateError},
+    locate::{self, AttachedError, LocateError},
     model::{Link, NetnsId, Node, Pod, PodUid, Proxy, Refusal, Repair, Settings},
     netns::{self, Netns, NetnsError},
     nft::Resets,
@@ -123,13 +123,25 @@ impl Kernel {
     }
 
     /// The host's side of a pod's interface: by name if the CNI said it, else by
-    /// the route to the pod's addresses. The link is one that can be captured.
+    /// the route to the pod's addresses. The link is one that can be captured, and
+    /// leads into `netns` if that is known and still there.
     pub fn locate(
         &mut self,
         hint: Option<&str>,
         addresses: &BTreeSet<IpAddr>,
+        netns: Option<&NetnsId>,
     ) -> Result<Link, LocateError> {
-        locate::locate(&mut self.node.route, hint, addresses)
+        locate::locate(&mut self.node.route, hint, addresses, netns)
+    }
+
+    /// The links of the node that lead into a namespace, each with the addresses
+    /// that the node routes to it alone.
+    pub fn attached(
+        &mut self,
+        netns: &NetnsId,
+    ) -> Result<BTreeMap<Link, BTreeSet<IpAddr>>, AttachedError> {
+        let netns = Netns::open_same(netns)?;
+        Ok(locate::attached(&mut self.node.route, &netns)?)
     }
 
     /// Whether the link is still there, with the same index and name.

@@ -29,6 +29,7 @@ mod listen;
 mod locate;
 mod netns;
 mod nft;
+mod nsid;
 mod observe;
 mod place;
 mod preflight;
@@ -44,7 +45,7 @@ pub use self::{
     error::{KernelError, PodError},
     find::{FindError, Finder, Peer},
     kernel::{Audit, Kernel, Outcome},
-    locate::LocateError,
+    locate::{AttachedError, LocateError},
     netns::NetnsError,
     watch::Watch,
 };

@@ -1,15 +1,24 @@
 //! Finds the host's side of a pod's interface, and says why it cannot be used.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    path::PathBuf,
+};
 
 use crate::{
     client::{Client, ClientError},
     link::{self, LinkFact},
-    model::Link,
-    route::{self, RouteFact},
+    model::{Link, NetnsId},
+    netns::{Netns, NetnsError},
+    nsid,
+    route::{self, Listing, RouteFact},
     state::Family,
     tc,
 };
+
+/// The main routing table.
+const MAIN: u32 = 254;
 
 /// Why a pod cannot be captured where it is attached.
 #[derive(Debug, thiserror::Error)]
@@ -64,11 +73,28 @@ pub enum LocateError {
         address: IpAddr,
         found: String,
     },
+    #[error(
+        "link {name} does not lead into the pod's network namespace {}: the CNI result is about \
+         another pod, and that one must not be captured for this; look at what the plugins before \
+         sluice-cni answer",
+        netns.display()
+    )]
+    Elsewhere { name: String, netns: PathBuf },
     #[error("cannot ask the kernel for {what}")]
     Kernel {
         what: &'static str,
         source: ClientError,
     },
+}
+
+/// Why it is not known what leads into a namespace.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AttachedError {
+    #[error(transparent)]
+    Netns(#[from] NetnsError),
+    #[error("cannot list the links and routes of the node")]
+    Kernel(#[from] ClientError),
 }
 
 impl LocateError {
@@ -82,17 +108,19 @@ impl LocateError {
             | Self::OverBridge { .. }
             | Self::Redirected { .. }
             | Self::NotVeth { .. }
+            | Self::Elsewhere { .. }
             | Self::NoHostRoute { .. } => false,
         }
     }
 }
 
 /// The link by which all `addresses` are attached, if it is one that can be
-/// captured.
+/// captured. It leads into `netns`, if that is known and still there.
 pub(crate) fn locate(
     client: &mut Client,
     hint: Option<&str>,
     addresses: &BTreeSet<IpAddr>,
+    netns: Option<&NetnsId>,
 ) -> Result<Link, LocateError> {
     let first = addresses.first().ok_or(LocateError::NoAddress)?;
     let fact = match hint {
@@ -104,7 +132,58 @@ pub(crate) fn locate(
         let taken = taken(client, *address)?;
         routed(&fact, *address, &taken)?;
     }
+    if let Some(netns) = netns {
+        leads_into(client, &fact, netns)?;
+    }
     Ok(fact.link())
+}
+
+fn leads_into(client: &mut Client, fact: &LinkFact, netns: &NetnsId) -> Result<(), LocateError> {
+    // One that is gone is another's to judge.
+    let Ok(open) = Netns::open_same(netns) else {
+        return Ok(());
+    };
+    let number = nsid::number(client, &open).map_err(asking("where the pod's link leads"))?;
+    if number.is_some() && number == fact.peer_netns {
+        return Ok(());
+    }
+    Err(LocateError::Elsewhere {
+        name: fact.name.clone(),
+        netns: netns.path.clone(),
+    })
+}
+
+/// What leads into a namespace: the veth links, each with the addresses that are
+/// routed to it alone.
+pub(crate) fn attached(
+    client: &mut Client,
+    netns: &Netns,
+) -> Result<BTreeMap<Link, BTreeSet<IpAddr>>, ClientError> {
+    let links = link::list(client)?;
+    // Only now that they were listed, it has a number for sure.
+    let Some(number) = nsid::number(client, netns)? else {
+        return Ok(BTreeMap::new());
+    };
+    let mut attached: BTreeMap<u32, (Link, BTreeSet<IpAddr>)> = links
+        .iter()
+        .filter(|fact| fact.kind == "veth" && fact.peer_netns == Some(number))
+        .map(|fact| (fact.index, (fact.link(), BTreeSet::new())))
+        .collect();
+    for of in Family::BOTH {
+        for fact in route::list(client, of, Listing::Table(MAIN))? {
+            let (address, prefix) = fact.route.destination;
+            let its = fact.link.filter(|_| prefix == of.host_prefix());
+            let Some((link, addresses)) = its.and_then(|index| attached.get_mut(&index)) else {
+                continue;
+            };
+            // The node's own address has such a route, too, and does not take it.
+            let taken = route::taken(client, address)?;
+            if taken.is_some_and(|taken| is_routed(link.index, address, &taken)) {
+                addresses.insert(address);
+            }
+        }
+    }
+    Ok(attached.into_values().collect())
 }
 
 fn by_name(client: &mut Client, name: &str) -> Result<LinkFact, LocateError> {
@@ -167,8 +246,7 @@ fn named(client: &mut Client, index: u32) -> Result<(String, String), LocateErro
 
 /// Whether `address` alone is routed to the link.
 fn routed(fact: &LinkFact, address: IpAddr, taken: &RouteFact) -> Result<(), LocateError> {
-    let whole = taken.route.destination.1 == Family::of(address).host_prefix();
-    if whole && taken.direct && taken.link == Some(fact.index) {
+    if is_routed(fact.index, address, taken) {
         return Ok(());
     }
     Err(LocateError::NoHostRoute {
@@ -176,6 +254,11 @@ fn routed(fact: &LinkFact, address: IpAddr, taken: &RouteFact) -> Result<(), Loc
         address,
         found: format!("the node would take the {}", taken.route),
     })
+}
+
+fn is_routed(index: u32, address: IpAddr, taken: &RouteFact) -> bool {
+    let whole = taken.route.destination.1 == Family::of(address).host_prefix();
+    whole && taken.direct && taken.link == Some(index)
 }
 
 fn asking(what: &'static str) -> impl Fn(ClientError) -> LocateError {

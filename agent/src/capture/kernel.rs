@@ -58,8 +58,16 @@ pub trait Kernel: Send + 'static {
     /// Node-wide facts that forbid capture; changes nothing.
     fn preflight(&mut self, node: &Node) -> Result<Vec<Refusal>, Fault>;
     /// The host-side link of a pod, by name if one is given, else by the route
-    /// to its addresses.
-    fn locate(&mut self, hint: Option<&str>, addresses: &BTreeSet<IpAddr>) -> Result<Link, Fault>;
+    /// to its addresses. It leads into `netns`, if that is known and still there.
+    fn locate(
+        &mut self,
+        hint: Option<&str>,
+        addresses: &BTreeSet<IpAddr>,
+        netns: Option<&NetnsId>,
+    ) -> Result<Link, Fault>;
+    /// The links that lead into a namespace, each with the addresses that the
+    /// node routes to it alone.
+    fn attached(&mut self, netns: &NetnsId) -> Result<BTreeMap<Link, BTreeSet<IpAddr>>, Fault>;
     /// Whether the link is still there under the same index and name.
     fn link_alive(&mut self, link: &Link) -> Result<bool, Fault>;
     /// Every link that is there.

@@ -1,8 +1,11 @@
 //! Where pods are: their host-side links, asked of the kernel.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
-use sluice_kernel::model::{Link, Pod, PodUid};
+use sluice_kernel::model::{Link, NetnsId, Pod, PodUid};
 
 use super::{
     journal::Entry,
@@ -52,7 +55,8 @@ pub(super) fn link<K: Kernel>(
     let hint = subject
         .entry
         .and_then(|entry| entry.sandbox.host_link.as_deref());
-    let found = by_hint_or_route(kernel, hint, &subject.addresses);
+    let netns = subject.entry.and_then(|entry| entry.netns.as_ref());
+    let found = by_hint_or_route(kernel, hint, &subject.addresses, netns);
     // What is held is not let go because it cannot be found another way.
     match (found, living) {
         (Err(_), Some(held)) if !held.addresses.is_disjoint(&subject.addresses) => {
@@ -67,14 +71,15 @@ pub(super) fn link<K: Kernel>(
 pub(super) fn by_hint_or_route<K: Kernel>(
     kernel: &mut K,
     hint: Option<&str>,
-    addresses: &BTreeSet<std::net::IpAddr>,
+    addresses: &BTreeSet<IpAddr>,
+    netns: Option<&NetnsId>,
 ) -> Result<Link, Fault> {
     let Some(hint) = hint else {
-        return kernel.locate(None, addresses);
+        return kernel.locate(None, addresses, netns);
     };
-    let by_hint = kernel.locate(Some(hint), addresses);
+    let by_hint = kernel.locate(Some(hint), addresses, netns);
     match by_hint {
-        Err(fault) if fault.transient => kernel.locate(None, addresses).map_err(|_| fault),
+        Err(fault) if fault.transient => kernel.locate(None, addresses, netns).map_err(|_| fault),
         by_hint => by_hint,
     }
 }
@@ -108,7 +113,11 @@ pub(super) fn agrees<K: Kernel>(kernel: &mut K, entry: &Entry) -> Result<(), Dis
     let Some(link) = &entry.link else {
         return Ok(());
     };
-    match kernel.locate(Some(&link.name), &entry.sandbox.addresses) {
+    match kernel.locate(
+        Some(&link.name),
+        &entry.sandbox.addresses,
+        entry.netns.as_ref(),
+    ) {
         Ok(found) if found == *link => Ok(()),
         Ok(found) => disagree(format!(
             "link {} has index {} now, and had {}",

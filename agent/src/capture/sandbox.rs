@@ -33,6 +33,10 @@ pub struct Sandbox {
     /// The host's side of the interface, where the CNI result names just one.
     pub host_link: Option<String>,
     pub addresses: BTreeSet<IpAddr>,
+    /// There is no CNI result: link and addresses are still to be asked of the
+    /// kernel.
+    #[serde(skip)]
+    pub standalone: bool,
 }
 
 impl Sandbox {

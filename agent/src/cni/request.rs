@@ -120,6 +120,7 @@ fn named(message: Option<Message>) -> Result<Option<Sandbox>, InvalidRequest> {
         name: message.pod_name,
         host_link: None,
         addresses: BTreeSet::new(),
+        standalone: message.standalone,
     }))
 }
 

@@ -146,6 +146,7 @@ mod tests {
                 name: uid.into(),
                 host_link: None,
                 addresses: BTreeSet::new(),
+                standalone: false,
             },
             uid: None,
             netns: None,

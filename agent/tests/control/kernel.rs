@@ -51,11 +51,20 @@ impl Kernel for FakeKernel {
         Ok(Vec::new())
     }
 
-    fn locate(&mut self, hint: Option<&str>, _: &BTreeSet<IpAddr>) -> Result<Link, Fault> {
+    fn locate(
+        &mut self,
+        hint: Option<&str>,
+        _: &BTreeSet<IpAddr>,
+        _: Option<&NetnsId>,
+    ) -> Result<Link, Fault> {
         Ok(Link {
             index: 7,
             name: hint.unwrap_or("veth7").into(),
         })
+    }
+
+    fn attached(&mut self, _: &NetnsId) -> Result<BTreeMap<Link, BTreeSet<IpAddr>>, Fault> {
+        Ok(BTreeMap::new())
     }
 
     fn link_alive(&mut self, _: &Link) -> Result<bool, Fault> {

@@ -138,6 +138,7 @@ impl Node {
             execute(&command).unwrap();
         }
         Sandbox {
+            standalone: false,
             container_id: format!("c-{name}"),
             ifname: "eth0".into(),
             network: "net".into(),

@@ -319,3 +319,30 @@ fn what_people_read_names_the_pod_the_reason_and_what_to_do() {
     );
     assert!(fs::exists(call.socket()).unwrap());
 }
+
+#[test]
+fn alone_it_says_so_and_answers_with_an_empty_result() {
+    let alone = |verb| {
+        Call::new(verb)
+            .without("prevResult")
+            .conf("standalone", "true")
+    };
+    let call = alone("ADD");
+    let agent = FakeAgent::start(&call.socket(), Answers::With(AddOutcome::Captured));
+    assert_eq!(call.run().result(), r#"{"cniVersion":"1.0.0"}"#);
+    assert!(agent.asked_once().sandbox.standalone);
+    for (verb, conf, value) in [
+        ("ADD", "standalone", "false"),
+        ("ADD", "standalone", "\"yes\""),
+        ("CHECK", "x", "1"),
+    ] {
+        let call = Call::new(verb).without("prevResult").conf(conf, value);
+        let (code, _) = call.run().error();
+        assert_eq!(code, 7, "{verb} {conf} {value}");
+    }
+    // A result is a result, wherever it is called from.
+    let call = alone("ADD").conf("prevResult", PREV_RESULT);
+    let agent = FakeAgent::start(&call.socket(), Answers::With(AddOutcome::Captured));
+    assert_eq!(call.run().result(), PREV_RESULT);
+    assert!(!agent.asked_once().sandbox.standalone);
+}

@@ -110,6 +110,7 @@ fn request(pod: &Pod) -> AddPodRequest {
             pod_uid: pod.spec.uid.clone(),
             pod_namespace: pod.spec.namespace.clone(),
             pod_name: pod.spec.name.clone(),
+            standalone: false,
         }),
         interfaces: vec![
             Interface {

@@ -49,6 +49,16 @@ fn a_result_that_names_what_is_not_the_pods_takes_nothing_of_others() {
             Some(a1.link.clone()),
         ),
         ("an uncaptured pod's", u1.ip4.to_string(), None),
+        (
+            "an uncaptured pod's, at its link",
+            u1.ip4.to_string(),
+            Some(u1.link.clone()),
+        ),
+        (
+            "an uncaptured pod's in IPv6, at its link",
+            u1.ip6.to_string(),
+            Some(u1.link.clone()),
+        ),
         ("the node's", node.wire4().to_string(), None),
         ("the node's in IPv6", node.wire6().to_string(), None),
         ("the pod's gateway", gateway, None),

@@ -74,25 +74,63 @@ fn pods_are_located_by_name_or_by_route() {
     let mut kernel = lab.kernel();
     let one = &node.pods[&uid("one")];
     assert_eq!(
-        kernel.locate(Some("vone"), &one.addresses).unwrap(),
+        kernel.locate(Some("vone"), &one.addresses, None).unwrap(),
         one.link
     );
-    assert_eq!(kernel.locate(None, &one.addresses).unwrap(), one.link);
+    assert_eq!(kernel.locate(None, &one.addresses, None).unwrap(), one.link);
     // Being captured makes no difference.
     kernel.reconcile(&node).unwrap();
-    assert_eq!(kernel.locate(None, &one.addresses).unwrap(), one.link);
+    assert_eq!(kernel.locate(None, &one.addresses, None).unwrap(), one.link);
 
-    let missing = kernel.locate(Some("nope"), &one.addresses).unwrap_err();
+    let missing = kernel
+        .locate(Some("nope"), &one.addresses, None)
+        .unwrap_err();
     assert!(matches!(missing, LocateError::NotFound { .. }) && missing.is_transient());
-    let unknown = kernel.locate(None, &BTreeSet::from([v4(77)])).unwrap_err();
+    let unknown = kernel
+        .locate(None, &BTreeSet::from([v4(77)]), None)
+        .unwrap_err();
     assert!(matches!(unknown, LocateError::NoRoute { .. }) && unknown.is_transient());
-    let wrong = kernel.locate(Some("vtwo"), &one.addresses).unwrap_err();
+    let wrong = kernel
+        .locate(Some("vtwo"), &one.addresses, None)
+        .unwrap_err();
     assert!(matches!(wrong, LocateError::NoHostRoute { .. }), "{wrong}");
     // The node's own address on the pod's link is not the pod's.
-    let own = kernel.locate(None, &BTreeSet::from([v4(1)])).unwrap_err();
+    let own = kernel
+        .locate(None, &BTreeSet::from([v4(1)]), None)
+        .unwrap_err();
     assert!(matches!(own, LocateError::NoHostRoute { .. }), "{own}");
-    let none = kernel.locate(Some("vone"), &BTreeSet::new()).unwrap_err();
+    let none = kernel
+        .locate(Some("vone"), &BTreeSet::new(), None)
+        .unwrap_err();
     assert!(matches!(none, LocateError::NoAddress), "{none}");
+}
+
+#[test]
+fn a_link_that_leads_into_another_namespace_is_not_the_pods() {
+    let mut lab = Lab::new();
+    let node = lab.usual();
+    let mut kernel = lab.kernel();
+    let (one, two) = (&node.pods[&uid("one")], &node.pods[&uid("two")]);
+    let netns = |name: &str| Kernel::netns_id(&lab.path(name)).unwrap();
+    for hint in [Some("vone"), None] {
+        let its = Some(netns("one"));
+        let found = kernel.locate(hint, &one.addresses, its.as_ref());
+        assert_eq!(found.unwrap(), one.link);
+        let others = Some(netns("two"));
+        let error = kernel
+            .locate(hint, &one.addresses, others.as_ref())
+            .unwrap_err();
+        assert!(matches!(error, LocateError::Elsewhere { .. }), "{error}");
+        assert!(!error.is_transient());
+    }
+    let its = |pod: &Pod| BTreeMap::from([(pod.link.clone(), pod.addresses.clone())]);
+    assert_eq!(kernel.attached(&netns("one")).unwrap(), its(one));
+    // Being captured makes no difference.
+    kernel.reconcile(&node).unwrap();
+    assert_eq!(kernel.attached(&netns("two")).unwrap(), its(two));
+    // Nothing leads into a namespace that nobody has attached.
+    lab.inside("node", "ip link del vtwo");
+    assert_eq!(kernel.attached(&netns("two")).unwrap(), BTreeMap::new());
 }
 
 #[test]
@@ -111,14 +149,16 @@ fn pods_on_a_bridge_and_other_links_are_refused() {
     let mut kernel = lab.kernel();
     let address = |text: &str| BTreeSet::from([text.parse::<IpAddr>().unwrap()]);
     let port = kernel
-        .locate(Some("port0"), &address("10.92.0.2"))
+        .locate(Some("port0"), &address("10.92.0.2"), None)
         .unwrap_err();
     assert!(matches!(port, LocateError::OnBridge { .. }), "{port}");
     assert!(port.to_string().contains("the bridge br0") && !port.is_transient());
-    let over = kernel.locate(None, &address("10.92.0.2")).unwrap_err();
+    let over = kernel
+        .locate(None, &address("10.92.0.2"), None)
+        .unwrap_err();
     assert!(matches!(over, LocateError::OverBridge { .. }), "{over}");
     let bridge = kernel
-        .locate(Some("br0"), &address("10.93.0.2"))
+        .locate(Some("br0"), &address("10.93.0.2"), None)
         .unwrap_err();
     assert!(matches!(bridge, LocateError::NotVeth { .. }), "{bridge}");
 }
@@ -137,14 +177,14 @@ fn a_pod_whose_packets_are_redirected_before_us_is_refused() {
     ] {
         lab.inside("node", command);
     }
-    assert_eq!(kernel.locate(None, &one.addresses).unwrap(), one.link);
+    assert_eq!(kernel.locate(None, &one.addresses, None).unwrap(), one.link);
     lab.inside(
         "node",
         "tc filter add dev vone parent ffff: protocol all u32 match u32 0 0 \
          action mirred egress redirect dev ifb0",
     );
     for hint in [None, Some("vone")] {
-        let error = kernel.locate(hint, &one.addresses).unwrap_err();
+        let error = kernel.locate(hint, &one.addresses, None).unwrap_err();
         assert!(matches!(error, LocateError::Redirected { .. }), "{error}");
         assert!(error.to_string().contains("ifb0") && !error.is_transient());
     }
@@ -155,14 +195,14 @@ fn a_pod_whose_packets_are_redirected_before_us_is_refused() {
         "tc filter add dev vone parent ffff: protocol all u32 match u32 0 0 \
          action mirred egress mirror dev ifb0",
     );
-    assert_eq!(kernel.locate(None, &one.addresses).unwrap(), one.link);
+    assert_eq!(kernel.locate(None, &one.addresses, None).unwrap(), one.link);
     // Of what is sent to the pod nothing is missed.
     lab.inside("node", "tc qdisc del dev vone ingress");
     lab.inside(
         "node",
         "tc qdisc add dev vone root tbf rate 10mbit burst 32k latency 25ms",
     );
-    assert_eq!(kernel.locate(None, &one.addresses).unwrap(), one.link);
+    assert_eq!(kernel.locate(None, &one.addresses, None).unwrap(), one.link);
 }
 
 #[test]

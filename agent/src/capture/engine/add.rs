@@ -1,8 +1,14 @@
 //! A pod's sandbox comes and goes.
 
-use std::{error::Error, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    error::Error,
+    net::IpAddr,
+    sync::Arc,
+    time::Instant,
+};
 
-use sluice_kernel::model::{NetnsId, PodUid};
+use sluice_kernel::model::{Link, NetnsId, PodUid};
 
 use super::{Engine, fresh, pass::Cause};
 use crate::{
@@ -34,7 +40,7 @@ impl<K: Kernel> Engine<K> {
         let (desired, intent) = self.intent(&sandbox, answer)?;
         let uid = intent.uid.clone();
         let before = self.memory.entries.get(&id).cloned();
-        let netns = self.vet(&sandbox, before.as_ref())?;
+        let (sandbox, netns) = self.vet(sandbox, before.as_ref())?;
         let order = match &before {
             Some(known) => known.order,
             None => self.memory.next_order(),
@@ -96,8 +102,13 @@ impl<K: Kernel> Engine<K> {
         }
     }
 
-    /// Whether the sandbox is one that can be captured.
-    fn vet(&self, sandbox: &Sandbox, before: Option<&Entry>) -> Result<NetnsId, AddError> {
+    /// Whether the sandbox is one that can be captured; with its namespace, and
+    /// with what only the kernel says of it.
+    fn vet(
+        &mut self,
+        sandbox: Sandbox,
+        before: Option<&Entry>,
+    ) -> Result<(Sandbox, NetnsId), AddError> {
         let refused = |reason: String| Err(AddError::Refused { reason });
         if let Some(before) = before
             && before.sandbox.ifname != sandbox.ifname
@@ -109,19 +120,25 @@ impl<K: Kernel> Engine<K> {
                 sandbox.ifname
             ));
         }
-        if sandbox.addresses.is_empty() {
+        if sandbox.addresses.is_empty() && !sandbox.standalone {
             return refused(format!(
                 "the CNI result of pod {} has no address; sluice-cni must come after the plugin \
                  that gives it one",
                 sandbox.pod()
             ));
         }
-        self.steering
-            .kernel
-            .netns_id(&sandbox.netns)
-            .map_err(|fault| AddError::Refused {
-                reason: format!("the sandbox of pod {}: {fault}", sandbox.pod()),
-            })
+        let kernel = &mut self.steering.kernel;
+        let netns = kernel.netns_id(&sandbox.netns);
+        let netns = netns.map_err(|fault| AddError::Refused {
+            reason: format!("the sandbox of pod {}: {fault}", sandbox.pod()),
+        })?;
+        if !sandbox.standalone {
+            return Ok((sandbox, netns));
+        }
+        let attached = kernel.attached(&netns).map_err(|fault| AddError::Kernel {
+            reason: fault.message,
+        })?;
+        Ok((attach(sandbox, attached)?, netns))
     }
 
     /// More than this pod is to be changed, so everything is looked at.
@@ -240,6 +257,37 @@ impl<K: Kernel> Engine<K> {
         let intent = sandbox.intent_in(desired.as_deref()?)?;
         Some(intent.uid.clone())
     }
+}
+
+/// A sandbox as the kernel says that it is attached. Of several links the pod's
+/// own cannot be told.
+fn attach(
+    mut sandbox: Sandbox,
+    attached: BTreeMap<Link, BTreeSet<IpAddr>>,
+) -> Result<Sandbox, AddError> {
+    let names: Vec<_> = attached.keys().map(|link| link.name.clone()).collect();
+    let mut routed = attached.into_iter().filter(|(_, it)| !it.is_empty());
+    if let (Some((link, addresses)), None) = (routed.next(), routed.next()) {
+        sandbox.host_link = Some(link.name);
+        sandbox.addresses = addresses;
+        sandbox.standalone = false;
+        return Ok(sandbox);
+    }
+    let pod = sandbox.pod();
+    let reason = if names.is_empty() {
+        format!(
+            "no veth link of the node leads into pod {pod}, so what it sends cannot be taken here; \
+             use a primary network that attaches pods by veth and routes to each (ptp, Calico)"
+        )
+    } else {
+        format!(
+            "of the links that lead into pod {pod} ({}) not just one has host routes to \
+             addresses, so the pod's own cannot be told; name sluice-cni before other networks in \
+             its annotation, with a primary network that routes to each pod (ptp, Calico)",
+            names.join(", ")
+        )
+    };
+    Err(AddError::Refused { reason })
 }
 
 /// A sandbox that is not known any more.

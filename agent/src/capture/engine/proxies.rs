@@ -71,5 +71,6 @@ fn sandbox(intent: &Intent, found: &Found) -> Sandbox {
         name: intent.name.clone(),
         host_link: None,
         addresses,
+        standalone: false,
     }
 }

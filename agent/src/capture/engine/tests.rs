@@ -60,6 +60,7 @@ fn sandbox(container: &str, pod: &str, addresses: &[&str]) -> Sandbox {
         name: pod.into(),
         host_link: Some(format!("veth-{container}")),
         addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+        standalone: false,
     }
 }
 

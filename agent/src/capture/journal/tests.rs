@@ -14,6 +14,7 @@ fn entry(container_id: &str, order: u64) -> Entry {
             name: "b".into(),
             host_link: Some("veth1".into()),
             addresses: BTreeSet::from(["10.0.0.4".parse().unwrap(), "fd00::4".parse().unwrap()]),
+            standalone: false,
         },
         uid: PodUid::new("u"),
         netns: Some(NetnsId {

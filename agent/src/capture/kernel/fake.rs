@@ -130,6 +130,11 @@ impl State {
     }
 }
 
+/// The link's index, if the link leads into the namespace: see [`FakeKernel::attach`].
+fn leads(index: u32, netns: &NetnsId) -> Option<u32> {
+    (u64::from(index) == netns.inode).then_some(index)
+}
+
 impl Kernel for FakeKernel {
     type Changes = FakeChanges;
 
@@ -142,7 +147,12 @@ impl Kernel for FakeKernel {
         Ok(self.state().findings.clone())
     }
 
-    fn locate(&mut self, hint: Option<&str>, addresses: &BTreeSet<IpAddr>) -> Result<Link, Fault> {
+    fn locate(
+        &mut self,
+        hint: Option<&str>,
+        addresses: &BTreeSet<IpAddr>,
+        netns: Option<&NetnsId>,
+    ) -> Result<Link, Fault> {
         let state = self.state();
         let found = state.links.iter().find(|(name, (_, routed))| {
             hint.is_none_or(|hint| hint == *name) && addresses.is_subset(routed)
@@ -152,10 +162,24 @@ impl Kernel for FakeKernel {
         if name.starts_with("br") {
             return Err(Fault::lasting(format!("{name} is a bridge")));
         }
+        if let Some(netns) = netns.filter(|netns| leads(*index, netns).is_none()) {
+            let netns = netns.path.display();
+            return Err(Fault::lasting(format!("{name} does not lead into {netns}")));
+        }
         Ok(Link {
             index: *index,
             name: name.clone(),
         })
+    }
+
+    fn attached(&mut self, netns: &NetnsId) -> Result<BTreeMap<Link, BTreeSet<IpAddr>>, Fault> {
+        let state = self.state();
+        let attached = state.links.iter().filter_map(|(name, (index, routed))| {
+            let index = leads(*index, netns)?;
+            let name = name.clone();
+            Some((Link { index, name }, routed.clone()))
+        });
+        Ok(attached.collect())
     }
 
     fn link_alive(&mut self, link: &Link) -> Result<bool, Fault> {

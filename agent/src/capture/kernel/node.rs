@@ -1,6 +1,11 @@
 //! The real kernel behind the seam.
 
-use std::{collections::BTreeSet, io, net::IpAddr, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::IpAddr,
+    path::Path,
+};
 
 use sluice_kernel::{
     Kernel as Node,
@@ -26,11 +31,20 @@ impl Kernel for Node {
         Self::preflight(self, node).map_err(|error| Fault::of(&error, true))
     }
 
-    fn locate(&mut self, hint: Option<&str>, addresses: &BTreeSet<IpAddr>) -> Result<Link, Fault> {
-        Self::locate(self, hint, addresses).map_err(|error| {
+    fn locate(
+        &mut self,
+        hint: Option<&str>,
+        addresses: &BTreeSet<IpAddr>,
+        netns: Option<&NetnsId>,
+    ) -> Result<Link, Fault> {
+        Self::locate(self, hint, addresses, netns).map_err(|error| {
             let transient = error.is_transient();
             Fault::of(&error, transient)
         })
+    }
+
+    fn attached(&mut self, netns: &NetnsId) -> Result<BTreeMap<Link, BTreeSet<IpAddr>>, Fault> {
+        Self::attached(self, netns).map_err(|error| Fault::of(&error, true))
     }
 
     fn link_alive(&mut self, link: &Link) -> Result<bool, Fault> {

@@ -46,6 +46,7 @@ fn entry(container: &str, n: u8, order: u64, addresses: &[IpAddr]) -> Entry {
             name: format!("pod-{n}"),
             host_link: None,
             addresses: addresses.iter().copied().collect(),
+            standalone: false,
         },
         uid: Some(uid(n)),
         netns: None,

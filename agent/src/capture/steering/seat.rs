@@ -171,6 +171,7 @@ impl<K: Kernel> Steering<K> {
             &mut self.kernel,
             candidate.hint.as_deref(),
             &candidate.addresses,
+            Some(&candidate.netns),
         )
     }
 }

@@ -104,6 +104,7 @@ fn read(line: &[u8]) -> Result<Line, String> {
         pod_uid: note.pod_uid,
         pod_namespace: note.pod_namespace,
         pod_name: note.pod_name,
+        standalone: false,
     };
     match note.verb {
         Verb::Lost => Ok(Line::Lost),

@@ -11,6 +11,7 @@ fn message() -> Message {
         pod_uid: "8d0a".into(),
         pod_namespace: "shop".into(),
         pod_name: "cart-0".into(),
+        standalone: false,
     }
 }
 

@@ -55,6 +55,7 @@ fn message(name: &str, namespace: &str) -> Message {
         pod_uid: name.into(),
         pod_namespace: namespace.into(),
         pod_name: name.into(),
+        standalone: false,
     }
 }
 

@@ -149,6 +149,19 @@ async fn a_sandbox_that_cannot_be_is_refused_by_name() {
         ..sandbox.clone()
     };
     assert!(refuse(lost).await.contains("no link leads to {10.0.0.99}"));
+    // Another pod's, with its address: nothing of that one is touched.
+    node.kernel
+        .attach("/run/netns/b", 12, "veth-b", &["10.0.0.5"]);
+    let lie = Sandbox {
+        host_link: Some("veth-b".into()),
+        addresses: BTreeSet::from(["10.0.0.5".parse().unwrap()]),
+        ..sandbox.clone()
+    };
+    assert!(
+        refuse(lie)
+            .await
+            .contains("veth-b does not lead into /run/netns/a")
+    );
     node.add(&sandbox).await.unwrap();
     let second = Sandbox {
         ifname: "net1".into(),
@@ -156,6 +169,40 @@ async fn a_sandbox_that_cannot_be_is_refused_by_name() {
     };
     assert!(refuse(second).await.contains("a second one (net1)"));
     assert_eq!(node.programmed(), ["a"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_result_the_kernel_is_asked_and_no_guess_is_made() {
+    let mut node = Node::ready().await;
+    let alone = Sandbox {
+        host_link: None,
+        addresses: BTreeSet::new(),
+        standalone: true,
+        ..node.pod("a", 11, "10.0.0.4")
+    };
+    let refuse = async |node: &Node| match node.add(&alone).await {
+        Err(AddError::Refused { reason }) => reason,
+        other => panic!("{other:?}"),
+    };
+    let link = |name: &str, addresses: &[&str]| {
+        node.kernel.attach("/run/netns/a", 11, name, addresses);
+    };
+    node.kernel.state().links.remove("veth-a");
+    assert!(refuse(&node).await.contains("no veth link"));
+    link("net0", &[]);
+    assert!(refuse(&node).await.contains("(net0)"));
+    // A second network of the pod.
+    link("veth-a", &["10.0.0.4"]);
+    link("net1", &["10.9.0.4"]);
+    assert!(refuse(&node).await.contains("(net0, net1, veth-a)"));
+    node.kernel.state().links.remove("net1");
+    assert_eq!(node.add(&alone).await.unwrap().interface, "veth-a");
+    assert_eq!(node.programmed(), ["a"]);
+    // What was found is kept, and is the same sandbox.
+    assert_eq!(node.add(&alone).await.unwrap().interface, "veth-a");
+    node.capture.check(alone.clone()).await.unwrap();
+    node.capture.del("a".into(), "eth0".into()).await;
+    assert!(node.programmed().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
