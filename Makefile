@@ -47,13 +47,12 @@ test: ## every tier; one line per tier at the end
 	@scripts/setup test
 	@scripts/test
 
-bench: ## the budgets, side by side; table in target/bench/ (PROFILE=release for the cluster's images)
+bench: ## the budgets, side by side, of what is released; table in target/bench/
 	@scripts/setup bench
 	@scripts/test-images
-	@scripts/images $(PROFILE)
-	cargo build --release -p sluice-agent -p sluice-controller -p sluice-tests --bins
-	@$(MAKE) --no-print-directory shim
-	@SLUICE_IMAGE_PROFILE=$(or $(PROFILE),image) target/release/bench
+	@scripts/images release
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --target $(shim_target) -p sluice-agent -p sluice-controller -p sluice-tests --bins
+	@SLUICE_IMAGE_PROFILE=release target/$(shim_target)/release/bench
 
 lint: ## fmt, clippy, rustdoc, buf, cargo-deny
 	@scripts/setup lint

@@ -149,12 +149,11 @@ impl Asking {
 
     /// Until it is time, or nobody would believe the certificate any more.
     async fn wait(&self, pause: Duration) {
-        let due = time::Instant::now() + pause;
+        let due = Moment::now().after(pause);
         loop {
-            let next = due.min(time::Instant::now() + POLL);
-            time::sleep_until(next).await;
+            time::sleep_until(due.passed.min(time::Instant::now() + POLL)).await;
             let orphaned = self.has_certificate() && !self.reload.is_vouched_for();
-            if next == due || orphaned {
+            if due.is_over(Moment::now()) || orphaned {
                 return;
             }
         }
@@ -240,6 +239,34 @@ impl Asking {
     }
 }
 
+/// A moment by both clocks: a certificate ends by the time of day, which may be set.
+#[derive(Clone, Copy)]
+struct Moment {
+    passed: time::Instant,
+    of_day: SystemTime,
+}
+
+impl Moment {
+    fn now() -> Self {
+        Self {
+            passed: time::Instant::now(),
+            of_day: SystemTime::now(),
+        }
+    }
+
+    fn after(self, pause: Duration) -> Self {
+        Self {
+            passed: self.passed + pause,
+            of_day: self.of_day + pause,
+        }
+    }
+
+    /// By whichever clock comes there first.
+    fn is_over(self, now: Self) -> bool {
+        now.passed >= self.passed || now.of_day >= self.of_day
+    }
+}
+
 /// Anything up to the ceiling: full jitter spreads a crowd best.
 fn jitter(ceiling: Duration) -> Duration {
     let micros = u64::try_from(ceiling.as_micros()).unwrap_or(u64::MAX);
@@ -254,6 +281,18 @@ fn chance() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_that_is_set_forward_delays_nothing_and_one_set_back_neither() {
+        let second = Duration::from_secs(1);
+        let start = Moment::now();
+        let due = start.after(2 * second);
+        assert!(!due.is_over(start.after(second)));
+        assert!(due.is_over(start.after(2 * second)));
+        let set = |moment: Moment, of_day| Moment { of_day, ..moment };
+        assert!(due.is_over(set(start.after(second), start.of_day + 3600 * second)));
+        assert!(due.is_over(set(start.after(2 * second), start.of_day - 3600 * second)));
+    }
 
     #[test]
     fn ready_with_a_certificate_and_else_says_why_not() {

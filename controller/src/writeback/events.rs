@@ -7,7 +7,7 @@ use std::{
 };
 
 use aws_lc_rs::digest::{SHA256, digest};
-use sluice_proto::capture::v1::PodState;
+use sluice_proto::capture::v1::{PodState, Reason};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep},
@@ -86,10 +86,15 @@ pub(super) fn of_pod(case: &PodCase) -> Option<Event> {
             "The pod is not in the mesh. It is tried again; `sluice-agent explain` on its node \
              shows the details",
         ),
-        PodState::Unsupported => (
+        PodState::Unsupported if *reason == Reason::UnsupportedAnnotation => (
             "CaptureUnsupported",
             "The pod is not in the mesh. Change what it asks for, or opt it out with the label \
              istio.io/dataplane-mode=none",
+        ),
+        PodState::Unsupported => (
+            "CaptureUnsupported",
+            "The pod is not in the mesh until that is changed on its node, or how its network \
+             attaches it; or opt it out with the label istio.io/dataplane-mode=none",
         ),
         _ => return None,
     };

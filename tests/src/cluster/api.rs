@@ -43,40 +43,44 @@ fn ask(kubeconfig: &Path, path: &str) -> Result<String, String> {
     })
 }
 
-/// Where objects are: `[-n NAMESPACE] KIND [NAME]` or `KIND/NAME`, with `-l` or `-A`.
+/// Kinds that have no namespace: one that is given means nothing.
+const OF_THE_CLUSTER: [&str; 5] = [
+    "nodes",
+    "namespaces",
+    "clusterroles",
+    "clusterrolebindings",
+    "validatingadmissionpolicies",
+];
+
+/// Where objects are: `KIND [NAME]` or `KIND/NAME`, with `-n NAMESPACE` or `-A`,
+/// `-l LABELS` and `--field-selector=FIELDS`.
 fn path(args: &[&str]) -> String {
-    let (mut namespace, mut label, mut words) = (None, None, Vec::new());
+    let (mut namespace, mut query, mut words) = (None, String::new(), Vec::new());
     let mut rest = args.iter().copied();
     while let Some(word) = rest.next() {
         match word {
             "-n" => namespace = rest.next(),
-            "-l" => label = rest.next(),
+            "-l" => query = format!("?labelSelector={}", rest.next().unwrap_or_default()),
             "-A" => {}
-            word => words.extend(word.split('/')),
+            word => match word.strip_prefix("--field-selector=") {
+                Some(fields) => query = format!("?fieldSelector={fields}"),
+                None => words.extend(word.split('/')),
+            },
         }
     }
     let kind = words.first().copied().unwrap_or_default();
-    let kind = if kind.ends_with('s') {
-        kind.to_owned()
-    } else {
-        format!("{kind}s")
-    };
+    let kind = format!("{}s", kind.trim_end_matches('s'));
     let group = match kind.as_str() {
         "deployments" | "daemonsets" => "apis/apps/v1",
         "clusterroles" | "clusterrolebindings" => "apis/rbac.authorization.k8s.io/v1",
         "validatingadmissionpolicies" => "apis/admissionregistration.k8s.io/v1",
         _ => "api/v1",
     };
-    let mut path = format!("/{group}");
-    for part in [
-        namespace.map(|name| format!("namespaces/{name}")),
-        Some(kind),
-    ] {
-        path.extend(part.map(|part| format!("/{part}")));
-    }
-    path.extend(words.get(1).map(|name| format!("/{name}")));
-    path.extend(label.map(|label| format!("?labelSelector={label}")));
-    path
+    let namespace = namespace.filter(|_| !OF_THE_CLUSTER.contains(&kind.as_str()));
+    let namespace = namespace.map(|name| format!("/namespaces/{name}"));
+    let name = words.get(1).map(|name| format!("/{name}"));
+    let [namespace, name] = [namespace, name].map(Option::unwrap_or_default);
+    format!("/{group}{namespace}/{kind}{name}{query}")
 }
 
 #[cfg(test)]

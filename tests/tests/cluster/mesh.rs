@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod capture;
+mod chained;
 mod everything_down;
 mod install;
 mod late;
@@ -71,6 +72,7 @@ pub(crate) const SHORT: &[Scenario] = &[
     ("capture", capture::capture),
     ("probes", probes::probes),
     ("services", services::services),
+    ("chained", chained::chained),
     ("leave", leave::leave),
     ("uninstall", uninstall::uninstall),
 ];
