@@ -46,7 +46,7 @@ pub fn run(table: &mut Table) {
     flip::run(&cluster, table);
 }
 
-/// How the images were built: `PROFILE=… make bench`.
+/// How the images were built.
 fn profile() -> String {
     env::var("SLUICE_IMAGE_PROFILE").unwrap_or_else(|_| "image".into())
 }

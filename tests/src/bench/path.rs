@@ -42,7 +42,7 @@ pub fn run(table: &mut Table) {
 }
 
 fn with(table: &mut Table, pods: usize) -> Way {
-    let (mut lab, _sink) = node_with(pods);
+    let (mut lab, _sink, _run) = node_with(pods);
     lab.add_pod(PodSpec::new("u1", "na", 200, "plain"));
     lab.add_pod(PodSpec::new("u2", "na", 201, "plain"));
     let plain_server = lab.pod("u2").netns.clone();

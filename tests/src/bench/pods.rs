@@ -18,6 +18,7 @@ use sluice_proto::{
 use super::{median, quantile, sink::Sink, table::Table};
 use crate::lab::{
     Lab,
+    disk::Disk,
     pod::{Pod, PodSpec},
     rpc,
 };
@@ -27,9 +28,11 @@ pub const FULL: usize = 110;
 const ROUNDS: usize = 5;
 const RESTARTS: usize = 7;
 
-/// A node with this many captured pods, and a sink in place of the proxy.
-pub fn node_with(pods: usize) -> (Lab, Sink) {
+/// A node with this many captured pods, a sink in place of the proxy, and the
+/// agent's run directory in memory, as `/run` is on nodes.
+pub fn node_with(pods: usize) -> (Lab, Sink, Disk) {
     let mut lab = Lab::new(1);
+    let run = Disk::mount(&lab.node("na").run_dir(), 64 << 10);
     lab.enrol();
     lab.start_controller();
     lab.start_agent("na", &[]);
@@ -40,12 +43,12 @@ pub fn node_with(pods: usize) -> (Lab, Sink) {
         lab.add_pod(PodSpec::new(name, "na", host, "shop"));
     }
     lab.wait_captured(&names.iter().map(String::as_str).collect::<Vec<_>>());
-    (lab, sink)
+    (lab, sink, run)
 }
 
 /// Measures ADD on a full node, and a restart of its agent.
 pub fn run(table: &mut Table) {
-    let (mut lab, _sink) = node_with(FULL);
+    let (mut lab, _sink, _run) = node_with(FULL);
     let before = Inside::read(&lab);
     let outside = adds(&lab);
     let inside = Inside::read(&lab).since(&before);
