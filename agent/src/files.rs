@@ -219,6 +219,12 @@ pub fn temporary(path: &Path) -> Option<PathBuf> {
     beside(path).ok().map(|(_, temporary)| temporary)
 }
 
+/// Whether a file has a name as [`temporary`] gives them.
+pub fn is_temporary(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    name.starts_with(b".") && name.ends_with(b".new")
+}
+
 fn beside(path: &Path) -> Result<(&Path, PathBuf), FileError> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
         let error = io::Error::new(io::ErrorKind::InvalidInput, "not the path of a file");

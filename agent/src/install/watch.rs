@@ -3,11 +3,13 @@
 use std::{error::Error, fs, os::unix::fs::MetadataExt as _, path::PathBuf};
 
 use notify::{
-    EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
+    Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
     event::{AccessKind, AccessMode},
 };
 use tokio::sync::mpsc;
 use tracing::warn;
+
+use crate::files::is_temporary;
 
 /// A watch on directories, as good as it gets: one may be missing, be replaced,
 /// or not be watchable. Whoever uses it looks again now and then on his own.
@@ -82,10 +84,8 @@ impl Watched {
 }
 
 fn watcher(path: &std::path::Path, wake: mpsc::Sender<()>) -> notify::Result<RecommendedWatcher> {
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        // Reading files is an event too, and we read them.
-        let read = event.is_ok_and(|event| is_reading(event.kind));
-        if !read {
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+        if event.map_or(true, |event| matters(&event)) {
             // Full: somebody is going to look already.
             let _ = wake.try_send(());
         }
@@ -94,7 +94,45 @@ fn watcher(path: &std::path::Path, wake: mpsc::Sender<()>) -> notify::Result<Rec
     Ok(watcher)
 }
 
-fn is_reading(kind: EventKind) -> bool {
+/// Reading files is an event too, and we read them; and what we begin to write and
+/// cannot end must not make us begin anew at once.
+fn matters(event: &Event) -> bool {
     let written = EventKind::Access(AccessKind::Close(AccessMode::Write));
-    kind.is_access() && kind != written
+    let reading = event.kind.is_access() && event.kind != written;
+    let begun = !event.paths.is_empty() && event.paths.iter().all(|path| is_temporary(path));
+    !reading && !begun
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::files;
+
+    #[tokio::test]
+    async fn what_others_do_wakes_and_what_we_only_begin_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("02-sluice.conflist");
+        let mut watch = Watch::new(vec![folder.path().to_owned()]);
+        watch.renew();
+        let woken = async |watch: &mut Watch, limit| {
+            let limit = Duration::from_millis(limit);
+            timeout(limit, watch.changed()).await.is_ok()
+        };
+        let begun = files::temporary(&path).unwrap();
+        fs::write(&begun, "half").unwrap();
+        fs::remove_file(&begun).unwrap();
+        assert!(!woken(&mut watch, 300).await);
+        // Also by a rename of such a name.
+        files::write_atomic(&path, b"whole").unwrap();
+        assert!(woken(&mut watch, 10_000).await);
+        while woken(&mut watch, 300).await {}
+        fs::read(&path).unwrap();
+        assert!(!woken(&mut watch, 300).await);
+        fs::remove_file(&path).unwrap();
+        assert!(woken(&mut watch, 10_000).await);
+    }
 }

@@ -91,10 +91,11 @@ fn in_place(lab: &Lab) {
 /// What is in a directory: each file's name, inode, mode and contents.
 fn contents(dir: &Path) -> BTreeMap<String, (u32, Vec<u8>)> {
     let entries = fs::read_dir(dir).unwrap().flatten();
-    let contents = entries.map(|entry| {
-        let mode = entry.metadata().unwrap().mode();
+    // What is gone again was there for a moment only.
+    let contents = entries.filter_map(|entry| {
+        let mode = entry.metadata().ok()?.mode();
         let name = entry.file_name().display().to_string();
-        (name, (mode, fs::read(entry.path()).unwrap()))
+        Some((name, (mode, fs::read(entry.path()).ok()?)))
     });
     contents.collect()
 }
