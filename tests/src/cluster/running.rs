@@ -46,7 +46,7 @@ impl Cluster {
         let containers = containers(&pod);
         let (id, _) = containers.values().next().ok_or("no container yet")?;
         let pid = pid_of(node, id)?;
-        let netns = node.run("readlink", &[&format!("/proc/{pid}/ns/net")]);
+        let netns = told(node, "readlink", &[&format!("/proc/{pid}/ns/net")])?;
         Ok(Running {
             node,
             name: name.into(),
@@ -137,9 +137,19 @@ fn ips(pod: &Value) -> Vec<IpAddr> {
     list.into_iter().flatten().filter_map(parse).collect()
 }
 
+/// What a program on the node says. A pod that is looked at may end meanwhile.
+fn told(node: &Node, program: &str, args: &[&str]) -> Result<String, String> {
+    let output = node.output(program, args);
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    Err(format!("{}: {program} {args:?}: {complaint}", node.name))
+}
+
 /// Process of a container, in the numbers of its node.
 fn pid_of(node: &Node, container: &str) -> Result<u32, String> {
-    let tasks = node.run("ctr", &["--namespace", "k8s.io", "tasks", "ls"]);
+    let tasks = told(node, "ctr", &["--namespace", "k8s.io", "tasks", "ls"])?;
     let line = tasks.lines().find(|line| line.starts_with(container));
     let pid = line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
     pid.ok_or_else(|| format!("no task {container} on {}:\n{tasks}", node.name))
