@@ -27,7 +27,8 @@ fn what_the_configuration_takes_to_arrive_is_not_there_for_the_agent() {
     let (child, _) = drip(&call, Duration::from_millis(100));
     assert!(child.wait_with_output().unwrap().status.success());
     let told = agent.asked_once().add.unwrap().deadline_ms;
-    assert!((1..=1_750).contains(&told), "{told}");
+    // A busy machine starts the shim late; 2,750 is what all of the time would leave.
+    assert!((1..=2_500).contains(&told), "{told}");
 }
 
 #[test]
