@@ -46,7 +46,8 @@ async fn a_pod_is_added_tampered_with_mended_and_deleted() {
     let started = Instant::now();
     node.until(|status| status.repairs > 0).await;
     assert!(
-        started.elapsed() < Duration::from_secs(1),
+        // Not only at the next whole look.
+        started.elapsed() < Duration::from_secs(5),
         "{:?}",
         started.elapsed()
     );
@@ -164,7 +165,7 @@ async fn a_new_address_of_the_node_is_followed_and_is_no_tampering() {
         .inside("node", "nft list ruleset")
         .contains("192.0.2.7")
     {
-        assert!(started.elapsed() < Duration::from_secs(2));
+        assert!(started.elapsed() < Duration::from_secs(5));
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     node.capture.check(sandbox).await.unwrap();
