@@ -12,6 +12,8 @@ use crate::lab::{Node, uid};
 
 /// As Kubernetes makes them.
 const POD: &str = "0f3a5b12-9c1d-4e77-8a01-1234567890ab";
+/// Of which nobody makes processes.
+const NOWHERE: &str = "0f3a5b12-9c1d-4e77-8a01-1234567890a7";
 const OTHER: &str = "11111111-2222-3333-4444-555555555555";
 const CGROUPS: &str = "/sys/fs/cgroup/unified";
 
@@ -132,13 +134,13 @@ async fn a_proxy_that_is_nowhere_is_told_of() {
     let mut node = Node::new();
     node.proxy_before("zt", 200);
     node.search("/proc".into(), Vec::new());
-    node.want_as(POD, "zt", Wanted::Proxy, &["10.93.0.200"]);
+    node.want_as(NOWHERE, "zt", Wanted::Proxy, &["10.93.0.200"]);
     let status = node
         .until(|status| status.proxy.message.contains("was looked for"))
         .await;
     assert!(status.proxy.message.contains("0 processes"), "{status:?}");
     // One that is reached over a bridge says so.
-    node.want_as(POD, "zt", Wanted::Proxy, &["10.93.99.99"]);
+    node.want_as(NOWHERE, "zt", Wanted::Proxy, &["10.93.99.99"]);
     node.until(|status| status.proxy.message.contains("no route"))
         .await;
 }
