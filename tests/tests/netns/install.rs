@@ -2,7 +2,9 @@
 //! others' meddling is mended, and it goes without a trace. And pods and a proxy
 //! that were there before the agent.
 
-use std::{collections::BTreeMap, fs, os::unix::fs::MetadataExt as _, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap, fs, io, os::unix::fs::MetadataExt as _, path::Path, time::Duration,
+};
 
 use sluice_agent::{control::store::Store, desired::Wanted};
 use sluice_proto::{agent::v1::Leaving, capture::v1::PodState};
@@ -16,6 +18,7 @@ use sluice_tests::lab::{
 mod faults;
 mod modes;
 
+const NAMESPACES: [&str; 2] = ["na", "za"];
 const OURS: &str = "02-sluice.conflist";
 const READY: &str = r#"{"ztunnelReady":true,"redirectMode":"iptables"}"#;
 const LIMIT: Duration = Duration::from_secs(15);
@@ -50,13 +53,29 @@ fn join(lab: &mut Lab) {
 /// Starts controller and agent, with further flags of the installer.
 fn start(lab: &mut Lab, further: &[&str]) {
     lab.start_controller();
+    start_agent(lab, further);
+    lab.wait_captured(&["a1"]);
+}
+
+fn start_agent(lab: &mut Lab, further: &[&str]) {
     let flags = lab.install_flags("na");
     let flags = flags
         .iter()
         .map(String::as_str)
         .chain(further.iter().copied());
     lab.start_agent("na", &flags.collect::<Vec<_>>());
-    lab.wait_captured(&["a1"]);
+}
+
+/// How the kernel is set up where we change it.
+fn kernels(lab: &Lab) -> [Snapshot; 2] {
+    NAMESPACES.map(|name| Snapshot::configuration(lab.ns(name)))
+}
+
+#[track_caller]
+fn assert_restored(lab: &Lab, before: &[Snapshot; 2]) {
+    for (was, name) in before.iter().zip(NAMESPACES) {
+        was.assert_same(&Snapshot::configuration(lab.ns(name)), name);
+    }
 }
 
 /// Waits until the node is not ready, for a reason with these words.
@@ -91,13 +110,20 @@ fn in_place(lab: &Lab) {
 /// What is in a directory: each file's name, inode, mode and contents.
 fn contents(dir: &Path) -> BTreeMap<String, (u32, Vec<u8>)> {
     let entries = fs::read_dir(dir).unwrap().flatten();
-    // What is gone again was there for a moment only.
     let contents = entries.filter_map(|entry| {
-        let mode = entry.metadata().ok()?.mode();
+        let mode = unless_gone(entry.metadata())?.mode();
         let name = entry.file_name().display().to_string();
-        Some((name, (mode, fs::read(entry.path()).ok()?)))
+        Some((name, (mode, unless_gone(fs::read(entry.path()))?)))
     });
     contents.collect()
+}
+
+/// Of a file that may be there for a moment only.
+fn unless_gone<T>(looked: io::Result<T>) -> Option<T> {
+    match looked {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        looked => Some(looked.unwrap()),
+    }
 }
 
 /// The node's directories, as others see them.
@@ -130,7 +156,7 @@ fn last_plugin(lab: &Lab) -> String {
 fn a_node_that_lives_already_joins_without_a_restart_and_is_restored_byte_for_byte() {
     let mut lab = node_before_us();
     let before = directories(&lab);
-    let kernel = ["na", "za"].map(|name| Snapshot::configuration(lab.ns(name)));
+    let kernel = kernels(&lab);
     assert_eq!(last_plugin(&lab), "ptp");
 
     // Nobody has told the agent of the pod, nor of the proxy.
@@ -160,9 +186,7 @@ fn a_node_that_lives_already_joins_without_a_restart_and_is_restored_byte_for_by
     lab.agent_mut("na").stop();
     lab.cleanup_files("na");
     assert_eq!(directories(&lab), before);
-    for (was, name) in kernel.iter().zip(["na", "za"]) {
-        was.assert_same(&Snapshot::configuration(lab.ns(name)), name);
-    }
+    assert_restored(&lab, &kernel);
     assert!(!lab.through_proxy("a1", "u1"));
 }
 
@@ -291,7 +315,7 @@ fn a_proxy_that_was_replaced_while_the_agent_was_away_is_found() {
 fn a_node_that_is_told_to_leave_does_so_also_after_a_restart_without_a_controller() {
     let mut lab = node_before_us();
     let before = directories(&lab);
-    let kernel = ["na", "za"].map(|name| Snapshot::configuration(lab.ns(name)));
+    let kernel = kernels(&lab);
     join(&mut lab);
     lab.stop_controller();
     lab.agent_mut("na").stop();
@@ -315,9 +339,7 @@ fn a_node_that_is_told_to_leave_does_so_also_after_a_restart_without_a_controlle
     });
     lab.wait_state("a1", PodState::Released);
     assert_eq!(directories(&lab), before);
-    for (was, name) in kernel.iter().zip(["na", "za"]) {
-        was.assert_same(&Snapshot::configuration(lab.ns(name)), name);
-    }
+    assert_restored(&lab, &kernel);
     // Pods start as if there were no agent, and it installs nothing.
     lab.add_pod(PodSpec::new("a5", "na", 5, "shop"));
     assert!(!lab.through_proxy("a5", "u1"));

@@ -130,9 +130,9 @@ impl State {
     }
 }
 
-/// The link's index, if the link leads into the namespace: see [`FakeKernel::attach`].
-fn leads(index: u32, netns: &NetnsId) -> Option<u32> {
-    (u64::from(index) == netns.inode).then_some(index)
+/// Whether a link of this index leads into the namespace: see [`FakeKernel::attach`].
+fn leads(index: u32, netns: &NetnsId) -> bool {
+    u64::from(index) == netns.inode
 }
 
 impl Kernel for FakeKernel {
@@ -162,7 +162,7 @@ impl Kernel for FakeKernel {
         if name.starts_with("br") {
             return Err(Fault::lasting(format!("{name} is a bridge")));
         }
-        if let Some(netns) = netns.filter(|netns| leads(*index, netns).is_none()) {
+        if let Some(netns) = netns.filter(|netns| !leads(*index, netns)) {
             let netns = netns.path.display();
             return Err(Fault::lasting(format!("{name} does not lead into {netns}")));
         }
@@ -174,10 +174,11 @@ impl Kernel for FakeKernel {
 
     fn attached(&mut self, netns: &NetnsId) -> Result<BTreeMap<Link, BTreeSet<IpAddr>>, Fault> {
         let state = self.state();
-        let attached = state.links.iter().filter_map(|(name, (index, routed))| {
-            let index = leads(*index, netns)?;
-            let name = name.clone();
-            Some((Link { index, name }, routed.clone()))
+        let its = state.links.iter();
+        let its = its.filter(|(_, (index, _))| leads(*index, netns));
+        let attached = its.map(|(name, (index, routed))| {
+            let (index, name) = (*index, name.clone());
+            (Link { index, name }, routed.clone())
         });
         Ok(attached.collect())
     }

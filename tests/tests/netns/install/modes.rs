@@ -13,7 +13,6 @@ use std::{
 use serde_json::{Value, json};
 use sluice_proto::capture::v1::PodState;
 use sluice_tests::lab::{
-    Lab,
     agent::addresses,
     cni::{Attachment, Chain},
     node::Runtime,
@@ -23,8 +22,8 @@ use sluice_tests::lab::{
 };
 
 use super::{
-    LIMIT, OURS, conf, contents, directories, in_place, join, last_plugin, node_before_us,
-    node_with, not_ready, start,
+    LIMIT, OURS, assert_restored, conf, contents, directories, in_place, join, kernels,
+    last_plugin, node_before_us, node_with, not_ready, start, start_agent,
 };
 
 const CHAINED: [&str; 2] = ["--cni-mode", "chained"];
@@ -33,7 +32,7 @@ const CHAINED: [&str; 2] = ["--cni-mode", "chained"];
 fn chained_pods_come_through_the_owners_own_list_which_is_restored() {
     let mut lab = node_before_us();
     let before = directories(&lab);
-    let kernel = ["na", "za"].map(|name| Snapshot::configuration(lab.ns(name)));
+    let kernel = kernels(&lab);
     start(&mut lab, &CHAINED);
     in_place(&lab);
     assert!(!conf(&lab).exists());
@@ -62,14 +61,14 @@ fn chained_pods_come_through_the_owners_own_list_which_is_restored() {
 
     // Another mode is a restart away, both ways, with pods starting.
     lab.agent_mut("na").stop();
-    lab.start_agent("na", &flags(&lab, &[]));
+    start_agent(&mut lab, &[]);
     in_place(&lab);
     assert_eq!(fs::read(&original).unwrap(), before[0]["10-ptp.conflist"].1);
     assert!(conf(&lab).exists());
     lab.add_pod(PodSpec::new("a6", "na", 6, "shop"));
     assert!(lab.through_proxy("a6", "u1"));
     lab.agent_mut("na").stop();
-    lab.start_agent("na", &flags(&lab, &CHAINED));
+    start_agent(&mut lab, &CHAINED);
     in_place(&lab);
     assert_eq!(fs::read(&original).unwrap(), chained);
     assert!(!conf(&lab).exists());
@@ -80,15 +79,7 @@ fn chained_pods_come_through_the_owners_own_list_which_is_restored() {
     lab.agent_mut("na").stop();
     lab.cleanup_files("na");
     assert_eq!(directories(&lab), before);
-    for (was, name) in kernel.iter().zip(["na", "za"]) {
-        was.assert_same(&Snapshot::configuration(lab.ns(name)), name);
-    }
-}
-
-fn flags(lab: &Lab, further: &[&'static str]) -> Vec<&'static str> {
-    let own = lab.install_flags("na").into_iter();
-    let own = own.map(|flag| &*String::leak(flag));
-    own.chain(further.iter().copied()).collect()
+    assert_restored(&lab, &kernel);
 }
 
 #[test]
