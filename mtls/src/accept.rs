@@ -15,6 +15,7 @@ use tonic::transport::Server;
 use tracing::{debug, warn};
 
 use crate::{
+    connect::KEEPALIVE,
     identity::{Identity, IdentityError},
     reload::{Material, Reload, not_after},
     verify::readable,
@@ -83,8 +84,8 @@ enum Refused {
 pub fn server() -> Server {
     Server::builder()
         .tcp_nodelay(true)
-        .http2_keepalive_interval(Some(Duration::from_secs(10)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
 }
 
 /// Connections of clients that have proved who they are, for

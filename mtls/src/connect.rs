@@ -18,8 +18,9 @@ use crate::{
 
 /// Name, TCP and TLS together may take this long.
 const CONNECT: Duration = Duration::from_secs(5);
-/// A silent server is asked for a sign of life this often, and given as long.
-const KEEPALIVE: Duration = Duration::from_secs(10);
+/// Who is silent is asked for a sign of life this often, and given as long: a dead
+/// peer is noticed in twice the time.
+pub(crate) const KEEPALIVE: Duration = Duration::from_secs(5);
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +58,7 @@ pub enum ConnectError {
 /// used and again when the connection is lost, each time with the certificate
 /// that is newest then. Whoever answers must have a certificate of our
 /// authorities with an identity that `expect` takes; its DNS name is not
-/// looked at. A server that stops answering is noticed within 20 s.
+/// looked at. A server that stops answering is noticed within 10 s.
 pub fn channel(
     endpoint: &str,
     reload: Arc<Reload>,
