@@ -10,6 +10,27 @@ const ROOT: &str = "/sys/fs/cgroup";
 /// Where containerd puts a container when kubelet names no group for it.
 const CONTAINERS: &str = "k8s.io";
 
+/// What all containers together weigh against a process of the machine's own.
+const WEIGHT: u32 = 8192;
+
+/// kubelets that name no groups have all containers of the machine in one, and it
+/// would get as much of busy processors as one process: servers among them would be
+/// silent for seconds.
+pub fn weigh_containers() {
+    for (hierarchy, file) in [("cpu", "cpu.shares"), ("", "cpu.weight")] {
+        let root = Path::new(ROOT).join(hierarchy);
+        // A machine has one hierarchy or the other.
+        if !root.join("cgroup.procs").exists() {
+            continue;
+        }
+        let file = root.join(CONTAINERS).join(file);
+        if fs::create_dir_all(root.join(CONTAINERS)).is_ok() && file.exists() {
+            fs::write(&file, WEIGHT.to_string())
+                .unwrap_or_else(|error| panic!("cannot write {}: {error}", file.display()));
+        }
+    }
+}
+
 /// Removes, in every hierarchy, the groups whose name says so. Their processes
 /// have ended.
 pub fn remove(is_meant: impl Fn(&str) -> bool) {

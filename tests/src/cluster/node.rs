@@ -76,6 +76,7 @@ impl Node {
         network::install(&dir, index, options.family);
         let log = logs.join(format!("{name}.log"));
         let holder = Holder::start(&netns, &name, &dir, &log);
+        cgroup::weigh_containers();
         Self {
             name,
             index,

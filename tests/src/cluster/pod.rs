@@ -25,6 +25,7 @@ pub fn workload(namespace: &str, name: &str, node: &str) -> Value {
                 "image": image::WORKLOAD,
                 "imagePullPolicy": "Never",
                 "args": ["serve", "--port", APP.to_string()],
+                "resources": {"requests": {"cpu": "10m"}},
                 "ports": [{"containerPort": APP}],
                 "readinessProbe": {
                     "httpGet": {"path": "/ready", "port": APP},
