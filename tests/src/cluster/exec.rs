@@ -15,7 +15,7 @@ use crate::lab::{
 };
 
 /// How long the parent may take to start its child.
-const FORK: Duration = Duration::from_secs(10);
+const FORK: Duration = Duration::from_secs(30);
 
 /// A process and the parent that entered namespaces for it.
 #[derive(Debug)]

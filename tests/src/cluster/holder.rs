@@ -15,7 +15,7 @@ use crate::lab::{
 
 use super::{exec::Wrapped, files, tools};
 
-const START: Duration = Duration::from_secs(10);
+const START: Duration = Duration::from_secs(30);
 
 /// Run as `sh -ec SCRIPT holder DIRECTORY NAME`, as the first process of the
 /// namespaces. Mounts do not reach the machine, but those made later on the node

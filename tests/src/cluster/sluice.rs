@@ -20,7 +20,7 @@ const RELEASE: &str = "sluice";
 const CHART: &str = "deploy/chart";
 const IMAGES: [&str; 3] = ["sluice-agent", "sluice-controller", "sluice-stand-in"];
 /// Pods are captured, or released, this soon after somebody says so.
-pub const SOON: Duration = Duration::from_secs(30);
+pub const SOON: Duration = Duration::from_secs(60);
 
 impl Cluster {
     /// Gives every node the product's images, as `make images` has made them.

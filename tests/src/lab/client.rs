@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::{bulk, netns::Netns};
 
 /// What every client waits at most for each step.
-pub const PATIENCE: Duration = Duration::from_secs(3);
+pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How a call failed.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -17,7 +17,7 @@ use sluice_tests::{
     },
 };
 
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// The agent's configuration under another version, for `cnitool`. Without
 /// Debian's `bandwidth`, which crashes in CHECK of a pod that has no limit.
@@ -109,7 +109,7 @@ fn check_says_what_is_so() {
     let told = said.contains("not captured as it was");
     assert!(checked.status.success() || told, "{said}");
     assert!(!checked.status.success() || rules().status.success());
-    wait::value("CHECK to succeed again", Duration::from_secs(5), || {
+    wait::value("CHECK to succeed again", LIMIT, || {
         let again = machine.cnitool("check", &pod);
         let said = String::from_utf8_lossy(&again.stderr).into_owned();
         again.status.success().then_some(()).ok_or(said)

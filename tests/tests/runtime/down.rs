@@ -13,7 +13,7 @@ use sluice_tests::{
 };
 
 const NOTES: &str = "/var/lib/sluice/cni-notes.jsonl";
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(30);
 
 #[test]
 fn without_the_agent_enrolled_pods_are_refused_and_gone_ones_are_swept_later() {

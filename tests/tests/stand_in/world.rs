@@ -28,7 +28,7 @@ use sluice_tests::{
 use tempfile::TempDir;
 
 pub(crate) const APP: u16 = 8080;
-const LINE_SOON: Duration = Duration::from_secs(3);
+const LINE_SOON: Duration = Duration::from_secs(10);
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 

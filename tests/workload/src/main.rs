@@ -46,7 +46,7 @@ fn run(args: &[String]) -> Result<(), String> {
         "call" | "hold" => {
             let to = rest.first().ok_or(USAGE)?;
             let to = client::resolve(to).map_err(|error| format!("{to}: {error}"))?;
-            let patience = Duration::from_millis(number(rest, "--patience", 3000)?);
+            let patience = Duration::from_millis(number(rest, "--patience", 10_000)?);
             let line = option(rest, "--line").unwrap_or("hello-plain");
             let answer = if verb == "hold" {
                 let limit = option(rest, "--for").map(str::parse).transpose();

@@ -55,9 +55,7 @@ pub(super) fn stocked(cluster: &Cluster) {
     cluster.wait_pods_ready(SHOP, &NAMES);
     cluster.wait_pods_ready(STRICT, &[GUARDED]);
     cluster.wait_pods_ready(PLAIN, &[OUTSIDER]);
-    let to = cluster.pod_ips(PLAIN, OUTSIDER)[0];
-    cluster.apply(&holding(PLAIN, HOLDER, "nb", to));
-    wait_holding(cluster, PLAIN, HOLDER);
+    hold(cluster);
 }
 
 /// Waits until nothing of earlier scenarios is on its way out.
@@ -155,7 +153,7 @@ fn probed(namespace: &str, name: &str, node: &str) -> Value {
     for probe in ["readinessProbe", "livenessProbe"] {
         container[probe]["periodSeconds"] = json!(1);
         container[probe]["failureThreshold"] = json!(1);
-        container[probe]["timeoutSeconds"] = json!(3);
+        container[probe]["timeoutSeconds"] = json!(10);
     }
     pod
 }
@@ -171,15 +169,31 @@ fn service(app: &str) -> Value {
     service
 }
 
+/// Starts the pod that holds a connection outside of the mesh.
+fn hold(cluster: &Cluster) {
+    let to = cluster.pod_ips(PLAIN, OUTSIDER)[0];
+    cluster.apply(&holding(PLAIN, HOLDER, "nb", to));
+    wait_holding(cluster, PLAIN, HOLDER);
+}
+
+/// The same again, if a scenario that failed has cut it.
+pub(super) fn hold_again(cluster: &Cluster) {
+    if held(cluster, PLAIN, HOLDER).is_err() {
+        cluster.kubectl(&["delete", "pod", "-n", PLAIN, HOLDER]);
+        hold(cluster);
+    }
+}
+
 /// A pod whose one connection is its life. It begins when a first call was
-/// answered: its proxy may not know it yet.
+/// answered: its proxy may not know it yet. A lost connection is reset or closed,
+/// or silent for longer than a busy machine is.
 pub(super) fn holding(namespace: &str, name: &str, node: &str, to: IpAddr) -> Value {
     let to = std::net::SocketAddr::new(to, APP);
     let mut pod = pod::workload(namespace, name, node);
     pod["spec"]["restartPolicy"] = json!("Never");
     let script = format!(
         "until workload call {to} --line 'held by {name}'; do sleep 0.1; done
-        exec workload hold {to} --line 'held by {name}'"
+        exec workload hold {to} --line 'held by {name}' --patience 20000"
     );
     let container = &mut pod["spec"]["containers"][0];
     container["command"] = json!(["sh", "-ec", script]);

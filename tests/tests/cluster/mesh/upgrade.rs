@@ -48,9 +48,17 @@ pub(super) fn upgrade_and_roll_back(cluster: &mut Cluster) {
     });
 }
 
+/// Nothing is left of a scenario that failed, so that this one does not fail too.
+fn tidied(cluster: &Cluster) {
+    let left = ["--ignore-not-found", KEEPER, NEWCOMER];
+    cluster.kubectl(&[&["delete", "pods", "-n", SHOP], &left[..]].concat());
+    shop::hold_again(cluster);
+}
+
 /// Something is done while a captured and an uncaptured pod hold a connection each.
 pub(super) fn while_held(cluster: &mut Cluster, work: impl FnOnce(&mut Cluster)) {
     shop::enrolled(cluster);
+    tidied(cluster);
     let to = cluster.pod_ips(SHOP, "b1")[0];
     cluster.apply(&shop::holding(SHOP, KEEPER, "na", to));
     cluster.wait_captured(SHOP, &[KEEPER]);
