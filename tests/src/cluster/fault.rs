@@ -33,25 +33,26 @@ enum Kind {
 impl Cluster {
     /// Nothing passes between a pod and the API server, either way, nor an answer.
     pub fn cut_from_api_server(&self, namespace: &str, pod: &str) -> Fault<'_> {
-        self.cut(namespace, pod, &["dport", "sport"], API)
+        self.cut(namespace, pod, API)
     }
 
     /// Nothing passes between a pod and those who call its `port`.
     pub fn cut_from_callers(&self, namespace: &str, pod: &str, port: u16) -> Fault<'_> {
-        self.cut(namespace, pod, &["sport", "dport"], &port.to_string())
+        self.cut(namespace, pod, &port.to_string())
     }
 
-    /// Drops what leaves a pod, and what comes to it, by the side of the connection
-    /// that has the ports.
-    fn cut(&self, namespace: &str, pod: &str, [out, within]: &[&str; 2], ports: &str) -> Fault<'_> {
+    /// Drops what leaves a pod, and what comes to it, where either end has one of
+    /// these ports.
+    fn cut(&self, namespace: &str, pod: &str, ports: &str) -> Fault<'_> {
         let Running { node, pid, .. } = self.running(namespace, pod);
         let table = format!("cut-{}", unique_id());
-        let script = format!(
-            "table inet {table} {{
-                chain out {{ type filter hook output priority -300; tcp {out} {ports} drop; }};
-                chain within {{ type filter hook input priority -300; tcp {within} {ports} drop; }};
-            }}"
-        );
+        let chains = ["output", "input"].map(|hook| {
+            format!(
+                "chain {hook} {{ type filter hook {hook} priority -300; \
+                 tcp dport {ports} drop; tcp sport {ports} drop; }};"
+            )
+        });
+        let script = format!("table inet {table} {{ {} }}", chains.concat());
         let fault = Fault {
             node,
             pid,
