@@ -46,7 +46,9 @@ impl Cluster {
         let containers = containers(&pod);
         let (id, _) = containers.values().next().ok_or("no container yet")?;
         let pid = pid_of(node, id)?;
-        let netns = told(node, "readlink", &[&format!("/proc/{pid}/ns/net")])?;
+        let netns = node
+            .try_run("readlink", &[&format!("/proc/{pid}/ns/net")])
+            .map_err(|error| format!("no process {pid} on {}: {error}", node.name))?;
         Ok(Running {
             node,
             name: name.into(),
@@ -55,7 +57,7 @@ impl Cluster {
             identity: Identity {
                 uid: pod["metadata"]["uid"].as_str().unwrap_or_default().into(),
                 containers,
-                netns: netns.trim().into(),
+                netns,
             },
         })
     }
@@ -99,7 +101,13 @@ impl Node {
     pub fn inside(&self, pid: u32, program: &[&str]) -> Result<String, String> {
         let pid = pid.to_string();
         let enter = ["--target", &pid, "--mount", "--net", "--"];
-        let output = self.output("nsenter", &[&enter, program].concat());
+        self.try_run("nsenter", &[&enter, program].concat())
+    }
+
+    /// Runs a program on the node: what it said, or what it complained of. What is
+    /// looked at may end meanwhile.
+    fn try_run(&self, program: &str, args: &[&str]) -> Result<String, String> {
+        let output = self.output(program, args);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
         if output.status.success() {
             return Ok(text(&output.stdout));
@@ -137,19 +145,11 @@ fn ips(pod: &Value) -> Vec<IpAddr> {
     list.into_iter().flatten().filter_map(parse).collect()
 }
 
-/// What a program on the node says. A pod that is looked at may end meanwhile.
-fn told(node: &Node, program: &str, args: &[&str]) -> Result<String, String> {
-    let output = node.output(program, args);
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    Err(format!("{}: {program} {args:?}: {complaint}", node.name))
-}
-
 /// Process of a container, in the numbers of its node.
 fn pid_of(node: &Node, container: &str) -> Result<u32, String> {
-    let tasks = told(node, "ctr", &["--namespace", "k8s.io", "tasks", "ls"])?;
+    let tasks = node
+        .try_run("ctr", &["--namespace", "k8s.io", "tasks", "ls"])
+        .map_err(|error| format!("no tasks of {}: {error}", node.name))?;
     let line = tasks.lines().find(|line| line.starts_with(container));
     let pid = line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
     pid.ok_or_else(|| format!("no task {container} on {}:\n{tasks}", node.name))
