@@ -33,6 +33,8 @@ use tokio_stream::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 use tonic::{Streaming, transport::Channel};
 
+/// Ends a wait that is in vain.
+const PATIENCE: Duration = Duration::from_secs(60);
 const POD: &str = "apiVersion: v1
 kind: Pod
 metadata: {name: web, namespace: shop, uid: u1}
@@ -78,7 +80,7 @@ fn get(http: SocketAddr, path: &str) -> String {
 }
 
 async fn until(what: &str, mut check: impl FnMut() -> bool) {
-    for _ in 0..200 {
+    for _ in 0..1200 {
         if check() {
             return;
         }
@@ -102,7 +104,7 @@ async fn open(channel: Channel) -> Streaming<StreamCaptureStateResponse> {
 
 // What is wanted of the pod in the next message.
 async fn next(stream: &mut Streaming<StreamCaptureStateResponse>) -> Wanted {
-    let message = timeout(Duration::from_secs(20), stream.message()).await;
+    let message = timeout(PATIENCE, stream.message()).await;
     match message.unwrap().unwrap().unwrap().batch.unwrap() {
         Batch::Snapshot(part) => part.pods[0].wanted(),
         Batch::Delta(delta) => delta.pods[0].wanted(),
@@ -161,6 +163,6 @@ async fn a_folder_ends_in_a_stream() {
 
     stop.cancel();
     drop((stream, operator));
-    let stopped = timeout(Duration::from_secs(20), running).await;
+    let stopped = timeout(PATIENCE, running).await;
     stopped.unwrap().unwrap().unwrap();
 }

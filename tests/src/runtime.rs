@@ -38,8 +38,6 @@ use crate::{
 
 use self::{cri::Runtime, sandbox::Sandbox};
 
-/// How long a part may take to come up on a busy machine.
-pub const START: Duration = Duration::from_secs(30);
 const STOP: Duration = Duration::from_secs(10);
 const CONF_DIR: &str = "/etc/cni/net.d";
 const BIN_DIR: &str = "/opt/cni/bin";
@@ -149,7 +147,7 @@ impl Machine {
         let args = ["--config", "/etc/containerd/config.toml"].map(str::to_owned);
         let program = Path::new("/usr/bin/containerd");
         let mut containerd = self.spawn("containerd", program, &args);
-        wait::value("containerd to serve CRI", START, || {
+        wait::value("containerd to serve CRI", wait::LONG, || {
             assert!(
                 !containerd.has_ended(),
                 "containerd ended:\n{}",
@@ -174,7 +172,7 @@ impl Machine {
         self.wait_status("the shim to be in place", |status| {
             !status.files.is_empty() && status.files.iter().all(|file| file.current)
         });
-        wait::value("the runtime to take the shim up", START, || {
+        wait::value("the runtime to take the shim up", wait::LONG, || {
             let loaded = self.runtime().network()?.to_string();
             loaded.contains("sluice-cni").then_some(()).ok_or(loaded)
         });
@@ -217,7 +215,7 @@ impl Machine {
         what: &str,
         so: impl Fn(&sluice_proto::agent::v1::GetStatusResponse) -> bool,
     ) {
-        wait::value(what, START, || {
+        wait::value(what, wait::LONG, || {
             let status = self.agent().status()?;
             so(&status).then_some(()).ok_or(format!("{status:?}"))
         });
@@ -267,7 +265,7 @@ impl Machine {
     /// pods that are gone comes a moment later.
     #[track_caller]
     pub fn wait_same(&self, before: &Traces, what: &str) {
-        wait::until(START, || {
+        wait::until(wait::LONG, || {
             let now = self.traces();
             now.files == before.files && before.kernel.differences(&now.kernel).is_empty()
         });

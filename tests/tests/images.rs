@@ -7,7 +7,6 @@ use std::{
     fs,
     net::{Ipv4Addr, TcpListener, TcpStream},
     process::Child,
-    time::Duration,
 };
 
 use serde_json::Value;
@@ -15,7 +14,6 @@ use sluice_tests::{cluster::tools, lab::wait};
 use tempfile::TempDir;
 
 const IMAGES: [&str; 3] = ["sluice-agent", "sluice-controller", "sluice-stand-in"];
-const START: Duration = Duration::from_secs(30);
 
 /// Debian's registry on a port of the loopback, its files in a folder of its own.
 struct Registry {
@@ -46,7 +44,7 @@ impl Registry {
             .stderr(log)
             .spawn()
             .expect("docker-registry, which `scripts/setup cluster` installs");
-        let listening = wait::until(START, || TcpStream::connect(&address).is_ok());
+        let listening = wait::until(wait::LONG, || TcpStream::connect(&address).is_ok());
         let said = fs::read_to_string(dir.path().join("log")).unwrap_or_default();
         assert!(listening, "the registry does not listen:\n{said}");
         Self {

@@ -31,7 +31,7 @@ use socket2::SockRef;
 use caller::Caller;
 use world::{APP, Family, World};
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
 fn spiffe(name: &str) -> Option<String> {

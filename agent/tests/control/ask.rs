@@ -22,7 +22,7 @@ pub(crate) fn dial(socket: &Path) -> Channel {
         async move { UnixStream::connect(path).await.map(TokioIo::new) }
     });
     Endpoint::from_static("http://agent")
-        .timeout(Duration::from_secs(10))
+        .timeout(Duration::from_secs(60))
         .connect_with_connector_lazy(connector)
 }
 

@@ -26,7 +26,7 @@ use tonic::{Request, Response, Status};
 
 use crate::node::Setup;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What it has been asked.
 struct Asked {

@@ -85,7 +85,7 @@ impl Node {
     pub(crate) async fn wants(&self, is_so: impl Fn(&Desired) -> bool) -> Arc<Desired> {
         let mut desired = self.capture.desired();
         let waiting = desired.wait_for(|desired| desired.as_deref().is_some_and(&is_so));
-        let found = timeout(Duration::from_secs(20), waiting)
+        let found = timeout(Duration::from_secs(60), waiting)
             .await
             .expect("a desired state");
         found.unwrap().clone().unwrap()

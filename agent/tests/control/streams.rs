@@ -249,7 +249,7 @@ async fn single_pods_are_asked_about_beside_the_stream() {
     let resolver = node.control.resolver();
     let ask = async |uid| {
         resolver
-            .resolve(uid, "default", "x", Duration::from_secs(5))
+            .resolve(uid, "default", "x", Duration::from_secs(60))
             .await
     };
     assert!(matches!(ask("u1").await.unwrap(), Resolution::Enrolled(_)));
@@ -259,7 +259,7 @@ async fn single_pods_are_asked_about_beside_the_stream() {
     let alone = setup.agent(vec!["https://127.0.0.1:9".into()]);
     let resolver = alone.control.resolver();
     let unanswered = resolver
-        .resolve("u1", "default", "x", Duration::from_secs(5))
+        .resolve("u1", "default", "x", Duration::from_secs(60))
         .await;
     assert!(matches!(unanswered, Err(ResolveError::NotConnected)));
 }

@@ -186,7 +186,7 @@ impl Node {
     pub(crate) async fn until(&self, right: impl Fn(&NodeStatus) -> bool) -> Arc<NodeStatus> {
         let mut status = self.capture.status();
         let found = status.wait_for(|status| right(status));
-        match timeout(Duration::from_secs(5), found).await {
+        match timeout(Duration::from_secs(60), found).await {
             Ok(found) => found.unwrap().clone(),
             Err(_) => panic!("it does not happen: {:#?}", self.capture.status().borrow()),
         }

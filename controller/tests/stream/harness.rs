@@ -31,8 +31,10 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, Streaming, transport::Channel};
 
 pub(crate) const TRUST_DOMAIN: &str = "cluster.local";
-pub(crate) const RELEASE_AFTER: Duration = Duration::from_millis(600);
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const RELEASE_AFTER: Duration = Duration::from_secs(2);
+/// Ends a wait that is in vain: longer than `touch::SPREAD`, within which a
+/// replica out of touch ends its streams.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) type Client = CaptureDiscoveryServiceClient<Channel>;
 

@@ -51,7 +51,7 @@ async fn an_open_connection_of_a_revoked_certificate_ends_and_no_other() {
     let refused = check(&mut bad).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unauthenticated, "{refused:?}");
     assert!(refused.message().contains("revoked"));
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while check(&mut bad).await.unwrap_err().code() == Code::Unauthenticated {
         assert!(Instant::now() < deadline, "the connection goes");
         tokio::time::sleep(Duration::from_millis(50)).await;

@@ -5,17 +5,15 @@
 use std::{
     path::{Path, PathBuf},
     process::{Command, Output},
-    time::Duration,
 };
 
 use crate::lab::{
     command::{self, Bounded as _},
     netns::Netns,
+    wait,
 };
 
 use super::{exec::Wrapped, files, tools};
-
-const START: Duration = Duration::from_secs(30);
 
 /// Run as `sh -ec SCRIPT holder DIRECTORY NAME`, as the first process of the
 /// namespaces. Mounts do not reach the machine, but those made later on the node
@@ -74,7 +72,7 @@ impl Holder {
             .arg(dir)
             .arg(name);
         let mut init = Wrapped::start(netns, &format!("node {name}"), command, log);
-        init.wait_for("node is made", START);
+        init.wait_for("node is made", wait::LONG);
         Self { init }
     }
 

@@ -1,6 +1,6 @@
 //! The agent of a node.
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{net::IpAddr, path::PathBuf};
 
 use sluice_proto::agent::v1::{
     GetStatusRequest, GetStatusResponse, ListPodsRequest, Pod, ResyncRequest,
@@ -16,7 +16,6 @@ use super::{
     rpc, wait,
 };
 
-const START: Duration = Duration::from_secs(10);
 /// Where every agent serves its metrics.
 const METRICS: u16 = 15014;
 
@@ -167,7 +166,7 @@ impl Agent {
     /// Starts it, again, with the same flags, and waits until it answers.
     pub fn start(&mut self) {
         self.launch();
-        wait::value("the agent's socket", START, || {
+        wait::value("the agent's socket", wait::LONG, || {
             let ended = self.process.as_mut().and_then(Process::has_ended);
             assert!(ended.is_none(), "the agent ended: {}", self.log());
             self.status().map(|_| ())
@@ -195,7 +194,7 @@ impl Agent {
     /// SIGTERM, and waits.
     pub fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {
-            let status = process.stop(Duration::from_secs(10));
+            let status = process.stop(wait::LONG);
             assert!(status.is_some(), "{} does not end on SIGTERM", self.name);
         }
     }
@@ -248,7 +247,7 @@ impl Agent {
     /// Waits until a pod is in a state, by the agent's own word. What a test
     /// asserts it looks up elsewhere; this only says when to look.
     pub fn wait_state(&self, name: &str, state: sluice_proto::capture::v1::PodState) -> Pod {
-        wait::value(&format!("{name} to be {state:?}"), START, || {
+        wait::value(&format!("{name} to be {state:?}"), wait::LONG, || {
             let pod = self.pod(name)?;
             match &pod.status {
                 Some(status) if status.state() == state => Ok(pod),

@@ -1,13 +1,12 @@
 //! The controller, watching the lab's folder.
 
-use std::{process::Command, time::Duration};
+use std::process::Command;
 
 use super::{Lab, http, process::Process, programs, wait};
 
 /// Its port for agents and operators.
 pub const PORT: u16 = 15010;
 const METRICS: u16 = 15013;
-const START: Duration = Duration::from_secs(10);
 
 /// A running controller.
 #[derive(Debug)]
@@ -38,7 +37,7 @@ impl Lab {
         let log = self.log("controller");
         let process = Process::start(&self.control, "controller", command, &log);
         self.controller = Some(Controller { process });
-        wait::value("the controller to be ready", START, || {
+        wait::value("the controller to be ready", wait::LONG, || {
             let ended = self.controller_mut().process.has_ended();
             assert!(
                 ended.is_none(),
@@ -55,7 +54,7 @@ impl Lab {
     /// Ends the controller.
     pub fn stop_controller(&mut self) {
         if let Some(mut controller) = self.controller.take() {
-            controller.process.stop(Duration::from_secs(5));
+            controller.process.stop(wait::LONG);
         }
     }
 }

@@ -4,7 +4,6 @@ use std::{
     fs::{self, File},
     io::Write as _,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -12,8 +11,6 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use super::wait;
 
 const FILLER: &str = "filler";
-/// A child has long become another program by then.
-const BUSY: Duration = Duration::from_secs(30);
 
 /// A file system of its own in a folder, gone when dropped.
 #[derive(Debug)]
@@ -53,7 +50,7 @@ impl Disk {
         // It is busy for as long as a child of this process has a file of it open that
         // was being written when the child was forked.
         let what = format!("a disk to be mounted on {}", self.0.display());
-        wait::value(&what, BUSY, || {
+        wait::value(&what, wait::LONG, || {
             mount(Some("tmpfs"), &self.0, Some("tmpfs"), flags, Some(options))
                 .map_err(|error| error.to_string())
         });

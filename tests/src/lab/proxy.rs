@@ -21,7 +21,7 @@ use super::{
 };
 
 /// A connection is logged this soon after its end.
-const LOGGED: Duration = Duration::from_secs(1);
+const LOGGED: Duration = Duration::from_secs(3);
 /// Pods that tests add later have these numbers. A real ztunnel reads its file
 /// once, so they are in it from the start.
 const LATER: [u8; 7] = [5, 6, 7, 8, 10, 11, 12];
@@ -57,7 +57,7 @@ impl Proxy {
         self.connections().len()
     }
 
-    /// Whether it logs, within a second and after `mark`, a connection of a pod
+    /// Whether it logs, soon and after `mark`, a connection of a pod
     /// of its node to what the pod dialled. A real ztunnel does not log service
     /// addresses, but the service.
     pub fn saw_outbound(
@@ -77,7 +77,7 @@ impl Proxy {
         })
     }
 
-    /// Whether it logs, within a second and after `mark`, a connection from
+    /// Whether it logs, soon and after `mark`, a connection from
     /// `source` to a pod of its node.
     pub fn saw_inbound(&self, mark: usize, source: IpAddr, pod: IpAddr, encrypted: bool) -> bool {
         self.saw(mark, |connection| {

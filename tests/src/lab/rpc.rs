@@ -7,9 +7,7 @@ use sluice_mtls::{Reload, TlsFiles, connect};
 use tokio::{net::UnixStream, runtime, time::timeout};
 use tonic::transport::{Channel, Endpoint};
 
-use super::netns::Netns;
-
-const LIMIT: Duration = Duration::from_secs(15);
+use super::{netns::Netns, wait};
 
 /// Runs `work` to its end inside a namespace, on a thread and a runtime of its
 /// own.
@@ -20,9 +18,9 @@ pub fn inside<T: Send>(netns: &Netns, work: impl Future<Output = T> + Send) -> T
 /// Runs `work` to its end on a runtime of its own.
 pub fn block<T>(work: impl Future<Output = T>) -> T {
     block_long(async {
-        timeout(LIMIT, work)
+        timeout(wait::LONG, work)
             .await
-            .unwrap_or_else(|_| panic!("a call took longer than {LIMIT:?}"))
+            .unwrap_or_else(|_| panic!("a call took longer than {:?}", wait::LONG))
     })
 }
 

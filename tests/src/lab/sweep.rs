@@ -1,6 +1,6 @@
 //! Removes what a killed test run has left.
 
-use std::{env, fs, path::Path, sync::Once, time::Duration};
+use std::{env, fs, path::Path, sync::Once};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -13,8 +13,6 @@ use super::{
 };
 
 const DIRECTORY: &str = "sluice-lab-";
-/// How long killed processes may take to be gone.
-const END: Duration = Duration::from_secs(10);
 
 static ONCE: Once = Once::new();
 
@@ -84,7 +82,7 @@ fn remove_netns(name: &str) {
         let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
     }
     // A cluster's node takes all its pods with it; then its files can go.
-    wait::until(END, || pids(name).is_empty());
+    wait::until(wait::LONG, || pids(name).is_empty());
     command::bounded("ip")
         .args(["netns", "del", name])
         .run_quietly();

@@ -5,6 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// Ends a wait that is in vain. No promise of the product: a busy machine is not
+/// late by this much.
+pub const LONG: Duration = Duration::from_secs(60);
+
 /// Looks come at once, and more seldom the longer it takes: some cost a lot.
 fn pause(begin: Instant) -> Duration {
     let (least, most) = (Duration::from_millis(20), Duration::from_millis(250));

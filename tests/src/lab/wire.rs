@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::{command, netns::Netns, process::Process};
+use super::{command, netns::Netns, process::Process, wait};
 
 /// A running capture.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl Wire {
             .args(filter.split_whitespace())
             .stdin(Stdio::null());
         let mut tcpdump = Process::start(netns, &format!("tcpdump on {link}"), command, &log);
-        tcpdump.wait_for("listening on", Duration::from_secs(10));
+        tcpdump.wait_for("listening on", wait::LONG);
         Self { tcpdump, file }
     }
 
@@ -99,7 +99,7 @@ impl Wire {
     /// Ends the recording.
     pub fn stop(mut self) -> PathBuf {
         self.settle();
-        self.tcpdump.stop(Duration::from_secs(5));
+        self.tcpdump.stop(wait::LONG);
         self.file.clone()
     }
 }

@@ -1,7 +1,5 @@
 //! The lab as most tests want it: everything runs and pods are captured.
 
-use std::time::Duration;
-
 use sluice_proto::capture::v1::PodState;
 
 use crate::workloads::Policy;
@@ -13,9 +11,6 @@ use super::{
     pod::{Pod, PodSpec},
     wait,
 };
-
-/// How long the whole may take to come up.
-const UP: Duration = Duration::from_secs(20);
 
 impl Lab {
     /// Two nodes with service addresses, everything running, and the pods of
@@ -47,7 +42,7 @@ impl Lab {
     /// Waits until no address of a node is tentative any more.
     fn wait_settled(&self) {
         for node in &self.nodes {
-            wait::value("duplicate address detection", UP, || {
+            wait::value("duplicate address detection", wait::LONG, || {
                 let tentative = node.netns.run("ip", &["-o", "addr", "show", "tentative"]);
                 if tentative.is_empty() {
                     Ok(())
@@ -120,7 +115,7 @@ impl Lab {
     /// Waits until a pod's agent says that it is in a state.
     pub fn wait_state(&self, name: &str, state: PodState) {
         let pod = self.pod(name);
-        wait::value(&format!("{name} to be {state:?}"), UP, || {
+        wait::value(&format!("{name} to be {state:?}"), wait::LONG, || {
             let seen = self.agent(&pod.spec.node).pod(name)?;
             match &seen.status {
                 Some(status) if status.state() == state => Ok(()),

@@ -22,7 +22,7 @@ use crate::{
 };
 
 use super::{
-    Machine, START,
+    Machine,
     cri::{LinuxPodSandboxConfig, PodSandboxConfig, PodSandboxMetadata, PortMapping},
 };
 
@@ -223,7 +223,7 @@ impl Machine {
         if self.proxy.is_none() || before == fs::read(&file).ok() {
             return;
         }
-        let so = wait::until(START, || heard() > times);
+        let so = wait::until(wait::LONG, || heard() > times);
         assert!(so, "the proxy does not read {}", file.display());
     }
 

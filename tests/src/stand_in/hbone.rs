@@ -12,7 +12,7 @@ use tokio_rustls::TlsConnector;
 
 use super::relay::{self, Chunk, Tunnel};
 
-pub(super) const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
+pub(super) const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 /// The far proxy answers once it has reached the pod, or has given up on it.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(8);
 const CLOSE_DEADLINE: Duration = Duration::from_secs(5);

@@ -23,7 +23,7 @@ use super::{args::Ports, certs::CaFiles, listening::missing_ports, log::Connecti
 
 const STAND_IN: &str = "stand-in-proxy";
 const ZTUNNEL_BIN: &str = "ZTUNNEL_BIN";
-const READY: Duration = Duration::from_secs(10);
+const READY: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(10);
 
 /// What a proxy is started with.
@@ -71,7 +71,9 @@ pub enum LaunchError {
     Spawn { netns: String, source: io::Error },
     #[error("the proxy ended with {status} before it listened; its output:\n{output}")]
     Ended { status: ExitStatus, output: String },
-    #[error("nothing listens on {ports:?} in {netns} after 10 s; the proxy's output:\n{output}")]
+    #[error(
+        "nothing listens on {ports:?} in {netns} after {READY:?}; the proxy's output:\n{output}"
+    )]
     NotListening {
         netns: String,
         ports: Vec<u16>,

@@ -14,18 +14,14 @@ use sluice_tests::lab::{
 
 /// Waits for a pod's failure and returns its message.
 fn failure(lab: &Lab, name: &str, reason: Reason) -> String {
-    let status = wait::value(
-        &format!("{name}: {reason:?}"),
-        Duration::from_secs(10),
-        || {
-            let status = lab.agent("na").pod(name)?.status.ok_or("no status")?;
-            if status.reason() == reason {
-                Ok(status)
-            } else {
-                Err(format!("{status:?}"))
-            }
-        },
-    );
+    let status = wait::value(&format!("{name}: {reason:?}"), wait::LONG, || {
+        let status = lab.agent("na").pod(name)?.status.ok_or("no status")?;
+        if status.reason() == reason {
+            Ok(status)
+        } else {
+            Err(format!("{status:?}"))
+        }
+    });
     assert!(!status.steered, "{status:?}");
     status.message
 }
@@ -98,7 +94,7 @@ fn with_result(mut shim: serde_json::Value, lab: &Lab) -> serde_json::Value {
 fn wrong_documents_are_reported_and_the_last_good_one_stays() {
     let lab = Lab::one_node();
     lab.folder.write("broken.yaml", "kind: Pod\nmetadata: [\n");
-    let errors = wait::value("the controller to say so", Duration::from_secs(5), || {
+    let errors = wait::value("the controller to say so", wait::LONG, || {
         let files = lab.certificate("operator", "alice");
         let errors = rpc::inside(&lab.control, async {
             let channel = rpc::mtls(&format!("https://127.0.0.1:{PORT}"), files);

@@ -1,6 +1,6 @@
 //! Who may call our services, and who is told no.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use futures_util::StreamExt as _;
 use sluice_mtls::TlsFiles;
@@ -107,7 +107,7 @@ fn the_agents_remote_service_is_for_operators() {
     let mut lab = Lab::new(1);
     lab.start_controller();
     lab.start_agent("na", &["--ops-listen", "0.0.0.0:15016"]);
-    wait::value("a state to resync to", Duration::from_secs(10), || {
+    wait::value("a state to resync to", wait::LONG, || {
         lab.agent("na").resync()
     });
     let ask = |files| {
@@ -208,14 +208,12 @@ fn one_node_cannot_ask_about_anothers_pod() {
                 .map_err(|status| status.code())
         })
     };
-    wait::value(
-        "the controller to know the pod",
-        Duration::from_secs(5),
-        || match ask(lab.certificate("node", "nb"), spec.uid.clone()) {
+    wait::value("the controller to know the pod", wait::LONG, || {
+        match ask(lab.certificate("node", "nb"), spec.uid.clone()) {
             Ok(answer) if answer == "Enrolled" => Ok(()),
             other => Err(format!("{other:?}")),
-        },
-    );
+        }
+    });
     assert_eq!(
         ask(lab.certificate("node", "na"), spec.uid),
         Ok("NotYours".into())

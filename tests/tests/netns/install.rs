@@ -2,9 +2,7 @@
 //! others' meddling is mended, and it goes without a trace. And pods and a proxy
 //! that were there before the agent.
 
-use std::{
-    collections::BTreeMap, fs, io, os::unix::fs::MetadataExt as _, path::Path, time::Duration,
-};
+use std::{collections::BTreeMap, fs, io, os::unix::fs::MetadataExt as _, path::Path};
 
 use sluice_agent::{control::store::Store, desired::Wanted};
 use sluice_proto::{agent::v1::Leaving, capture::v1::PodState};
@@ -21,7 +19,6 @@ mod modes;
 const NAMESPACES: [&str; 2] = ["na", "za"];
 const OURS: &str = "02-sluice.conflist";
 const READY: &str = r#"{"ztunnelReady":true,"redirectMode":"iptables"}"#;
-const LIMIT: Duration = Duration::from_secs(15);
 
 /// A node with a runtime of its own, and with pods and a proxy that were there
 /// before us. Nothing of ours runs yet.
@@ -81,7 +78,7 @@ fn assert_restored(lab: &Lab, before: &[Snapshot; 2]) {
 /// Waits until the node is not ready, for a reason with these words.
 #[track_caller]
 fn not_ready(lab: &Lab, words: &[&str]) -> String {
-    value("the node to be not ready", LIMIT, || {
+    value("the node to be not ready", wait::LONG, || {
         let status = lab.agent("na").status()?;
         let ready = http::get(lab.ns("na"), 15014, "/readyz").unwrap();
         let told = |word: &&str| status.message.contains(word) && ready.contains(word);
@@ -94,7 +91,7 @@ fn not_ready(lab: &Lab, words: &[&str]) -> String {
 }
 
 fn in_place(lab: &Lab) {
-    value("the shim to be in place", LIMIT, || {
+    value("the shim to be in place", wait::LONG, || {
         let status = lab.agent("na").status()?;
         let current = status.files.iter().all(|file| file.current);
         // It is written for those who look later, not for those who wait.
@@ -197,7 +194,7 @@ fn meddling_is_mended_and_counted_and_the_original_is_followed() {
     let runtime = lab.node("na").runtime.clone().unwrap();
     let good = directories(&lab);
     let mended = |what: &str| {
-        value(what, LIMIT, || match directories(&lab) {
+        value(what, wait::LONG, || match directories(&lab) {
             now if now == good => Ok(()),
             _ => Err("not yet".into()),
         });
@@ -224,7 +221,7 @@ fn meddling_is_mended_and_counted_and_the_original_is_followed() {
         text.replace(r#""name":"lab""#, r#""name":"lab2""#),
     )
     .unwrap();
-    value("the copy to follow", LIMIT, || {
+    value("the copy to follow", wait::LONG, || {
         match lab.node("na").current_chain(true).name {
             name if name == "lab2" => Ok(()),
             name => Err(name),
@@ -266,7 +263,7 @@ fn config_json_follows_the_proxy() {
     join(&mut lab);
     let says = |lab: &Lab, ready: bool| {
         let wanted = format!(r#"{{"ztunnelReady":{ready},"redirectMode":"iptables"}}"#);
-        value("config.json to follow", LIMIT, || match ambient(lab) {
+        value("config.json to follow", wait::LONG, || match ambient(lab) {
             text if text == wanted => Ok(()),
             text => Err(text),
         });
@@ -330,7 +327,7 @@ fn a_node_that_is_told_to_leave_does_so_also_after_a_restart_without_a_controlle
     }
     store.save(&told).unwrap();
     lab.agent_mut("na").start();
-    value("the node to have left", LIMIT, || {
+    value("the node to have left", wait::LONG, || {
         let status = lab.agent("na").status()?;
         match status.leaving() {
             Leaving::Left => Ok(()),
@@ -356,5 +353,7 @@ fn a_node_that_is_told_to_leave_does_so_also_after_a_restart_without_a_controlle
     lab.agent_mut("na").start();
     lab.wait_captured(&["a1"]);
     in_place(&lab);
-    assert!(wait::until(LIMIT, || lab.try_through_proxy("a1", "u1") == Ok(true)));
+    assert!(wait::until(wait::LONG, || lab
+        .try_through_proxy("a1", "u1")
+        == Ok(true)));
 }

@@ -8,7 +8,6 @@ use sluice_tests::lab::{Lab, pod::PodSpec, wait};
 const CYCLES: u32 = 25;
 /// After this long without work the agent has the threads that it keeps.
 const REST: Duration = Duration::from_secs(11);
-const SETTLED: Duration = Duration::from_secs(60);
 
 #[test]
 fn pods_that_come_and_go_leave_nothing() {
@@ -16,7 +15,7 @@ fn pods_that_come_and_go_leave_nothing() {
     // A first one, so that whatever is made once is there.
     lab.pass(PodSpec::new("first", "na", 20, "shop"));
     let mut before = lab.footprint("na");
-    wait::value("the node to be at rest", SETTLED, || {
+    wait::value("the node to be at rest", wait::LONG, || {
         std::thread::sleep(REST);
         let now = lab.footprint("na");
         let moved = before.differences(&now);
@@ -32,7 +31,7 @@ fn pods_that_come_and_go_leave_nothing() {
         let namespace = if number % 5 == 4 { "plain" } else { "shop" };
         lab.pass(PodSpec::new(&format!("p{number}"), "na", 20, namespace));
     }
-    wait::value("nothing to be left", SETTLED, || {
+    wait::value("nothing to be left", wait::LONG, || {
         let left = before.differences(&lab.footprint("na"));
         if left.is_empty() {
             Ok(())

@@ -6,6 +6,7 @@ use sluice_proto::capture::v1::PodState;
 use sluice_tests::lab::{
     Lab,
     client::{Call, CallError, Held},
+    wait,
 };
 
 /// Two nodes where everything runs and nobody is enrolled.
@@ -23,7 +24,7 @@ fn not_enrolled() -> Lab {
 /// Keeps using a connection until it ends; how, and after how long.
 fn how_it_ends(held: &mut Held) -> (CallError, Duration) {
     let start = Instant::now();
-    while start.elapsed() < Duration::from_secs(15) {
+    while start.elapsed() < wait::LONG {
         if let Err(error) = held.tick() {
             return (error, start.elapsed());
         }

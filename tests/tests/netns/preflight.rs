@@ -112,7 +112,7 @@ fn obstacles_are_refused_with_a_remedy_and_nothing_is_changed() {
         let look = |lab: &Lab| ["na", "za"].map(|name| Snapshot::configuration(lab.ns(name)));
         let before = look(&lab);
         lab.start_agent("na", &flags);
-        let found = wait::value("a finding", Duration::from_secs(5), || {
+        let found = wait::value("a finding", wait::LONG, || {
             let status = lab.agent("na").status()?;
             if status.findings.is_empty() {
                 return Err(format!("{status:?}"));
@@ -166,7 +166,7 @@ fn a_pod_on_a_bridge_is_refused_and_the_others_are_captured() {
         addresses: vec!["10.92.0.2".parse().unwrap()],
         ..spec.document(&[])
     });
-    let status = wait::value("the refusal", Duration::from_secs(5), || {
+    let status = wait::value("the refusal", wait::LONG, || {
         let status = lab.agent("na").pod("bridged")?.status.ok_or("no status")?;
         if status.message.contains("bridge") {
             return Ok(status);

@@ -18,9 +18,9 @@ use sluice_tests::lab::{
 const AT_ONCE: Duration = Duration::from_millis(700);
 
 fn up(lab: &Lab, from: &str, to: std::net::IpAddr) {
-    wait::value("traffic again", Duration::from_secs(10), || {
+    wait::value("traffic again", wait::LONG, || {
         Call::to(to, 8080)
-            .patience(Duration::from_millis(500))
+            .patience(Duration::from_secs(2))
             .hello(lab.ns(from), "up-again")
             .map_err(|error| format!("{error:?}"))
     });
@@ -99,7 +99,7 @@ fn with_the_proxys_namespace_gone_nothing_passes_uncaptured() {
 
     // The agent holds on to nothing of it: its link goes, too.
     let link = lab.pod("za").link.clone();
-    let gone = wait::until(Duration::from_secs(3), || {
+    let gone = wait::until(wait::LONG, || {
         !lab.ns("na").run("ip", &["-o", "link"]).contains(&link)
     });
     assert!(gone, "the link of the dead namespace is still there");

@@ -25,10 +25,6 @@ use sluice_tests::lab::{
     wait,
 };
 
-/// Longer than the agent waits before it forgets what is gone.
-const SWEPT: Duration = Duration::from_secs(60);
-const CONVERGED: Duration = Duration::from_secs(60);
-
 /// A sandbox of an enrolled pod, not attached yet.
 struct Sandbox {
     link_of: Mutex<Option<String>>,
@@ -67,7 +63,7 @@ impl Sandbox {
 
     /// Again, as kubelet does, until it succeeds.
     fn add_at_last(&self, node: &Netns) {
-        wait::value("an ADD to succeed", CONVERGED, || {
+        wait::value("an ADD to succeed", wait::LONG, || {
             self.add(node).map_err(|error| {
                 // Its own failure is not the news.
                 let _ = self.chain.del(node, &self.attachment);
@@ -110,7 +106,7 @@ fn signal(lab: &mut Lab, signal: Signal) {
 
 /// What follows the node's addresses may come a moment later.
 fn until_rules_are(lab: &Lab, before: &str) {
-    wait::value("the node to be as before", CONVERGED, || {
+    wait::value("the node to be as before", wait::LONG, || {
         let now = rules(lab);
         if now == before { Ok(()) } else { Err(now) }
     });
@@ -118,7 +114,7 @@ fn until_rules_are(lab: &Lab, before: &str) {
 
 /// Waits until these containers, and no others, are in the agent's journal.
 fn until_journal_is(lab: &Lab, expected: &BTreeSet<String>) {
-    wait::value("the journal to be right", SWEPT, || {
+    wait::value("the journal to be right", wait::LONG, || {
         let found = journal(lab);
         if found == *expected {
             Ok(())
@@ -222,7 +218,7 @@ fn killed_again_and_again_nothing_is_left_and_nothing_uncaptured() {
     });
     lab.agent_mut("na").kill();
     lab.agent_mut("na").start();
-    wait::value("the notes to be taken", CONVERGED, || {
+    wait::value("the notes to be taken", wait::LONG, || {
         let left = notes(&lab);
         if left.is_empty() { Ok(()) } else { Err(left) }
     });
@@ -272,7 +268,7 @@ fn an_agent_that_hung_takes_the_notes_when_it_answers_again() {
     sandbox.del(&node);
     assert!(notes(&lab).contains(&sandbox.attachment.container_id));
     signal(&mut lab, Signal::SIGCONT);
-    wait::value("the note to be taken", CONVERGED, || {
+    wait::value("the note to be taken", wait::LONG, || {
         let (left, found) = (notes(&lab), journal(&lab));
         if left.is_empty() && found == known {
             Ok(())
@@ -310,7 +306,7 @@ fn after_a_reboot_the_journal_is_not_believed_and_the_last_state_is() {
     let mut lab = Lab::one_node();
     let known = PodSpec::new("a5", "na", 5, "shop");
     lab.folder.pod(&known.document(&[]));
-    wait::value("the agent to know a5", Duration::from_secs(5), || {
+    wait::value("the agent to know a5", wait::LONG, || {
         lab.agent("na").pod("a5")
     });
     lab.stop_controller();

@@ -97,7 +97,7 @@ fn restarting_the_controller_changes_nothing_on_the_nodes() {
         lab.stop_controller();
         std::thread::sleep(Duration::from_millis(500));
         lab.start_controller();
-        wait::value("the agents to be back", Duration::from_secs(20), || {
+        wait::value("the agents to be back", wait::LONG, || {
             let connected = |node| -> Result<bool, String> {
                 let link = lab.agent(node).status()?.controller;
                 Ok(link.is_some_and(|link| link.connected))

@@ -66,11 +66,9 @@ fn a_static_pod_is_known_by_its_config_hash() {
         ..spec.document(&[])
     };
     lab.folder.pod(&mirror);
-    wait::value(
-        "the agent to know a5",
-        std::time::Duration::from_secs(5),
-        || lab.agent("na").pod("a5"),
-    );
+    wait::value("the agent to know a5", wait::LONG, || {
+        lab.agent("na").pod("a5")
+    });
     spec.uid = "0a1b2c3d".into();
     let (netns, chain, attachment) = lab.sandbox(&spec, true);
     let added = chain.add(lab.ns("na"), &attachment);

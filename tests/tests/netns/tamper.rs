@@ -36,7 +36,7 @@ fn undone(lab: &Lab, name: &str, script: &str) {
         if settled(SECOND) {
             return;
         }
-        let late = settled(Duration::from_secs(5));
+        let late = settled(wait::LONG);
         words = left.join("\n");
         assert!(late, "{name}: {script}: not undone:\n{words}");
     }
@@ -248,7 +248,7 @@ fn tampering_is_counted_and_reported() {
     let lab = Lab::one_node();
     let before = lab.agent("na").status().unwrap().repairs;
     undone(&lab, "na", "nft delete table netdev sluice");
-    let after = wait::value("a repair to be counted", Duration::from_secs(2), || {
+    let after = wait::value("a repair to be counted", wait::LONG, || {
         let repairs = lab.agent("na").status()?.repairs;
         (repairs > before)
             .then_some(repairs)

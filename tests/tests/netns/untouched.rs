@@ -8,6 +8,7 @@ use sluice_tests::lab::{
     kube_proxy::Form,
     observe::{Snapshot, ping},
     pod::PodSpec,
+    wait,
 };
 
 #[test]
@@ -160,21 +161,17 @@ fn releasing_every_pod_leaves_nothing_of_a_pod() {
     };
     assert!(of_pods(&lab).iter().any(|lines| !lines.is_empty()));
     lab.folder.namespace("shop", false);
-    sluice_tests::lab::wait::value(
-        "the pods' routes to be gone",
-        std::time::Duration::from_secs(10),
-        || {
-            let [routes4, routes6, nft] = of_pods(&lab);
-            let left = [routes4, routes6, nft].concat();
-            let left: Vec<_> = left
-                .iter()
-                .filter(|line| !line.contains(lab.pod("a1").link.as_str()) || line.contains("8301"))
-                .collect();
-            if left.is_empty() {
-                Ok(())
-            } else {
-                Err(format!("{left:?}"))
-            }
-        },
-    );
+    wait::value("the pods' routes to be gone", wait::LONG, || {
+        let [routes4, routes6, nft] = of_pods(&lab);
+        let left = [routes4, routes6, nft].concat();
+        let left: Vec<_> = left
+            .iter()
+            .filter(|line| !line.contains(lab.pod("a1").link.as_str()) || line.contains("8301"))
+            .collect();
+        if left.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{left:?}"))
+        }
+    });
 }

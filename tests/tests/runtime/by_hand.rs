@@ -1,7 +1,7 @@
 //! libcni by hand: what containerd does not ask of plugins by itself, and every
 //! version of the specification that the reference plugins speak.
 
-use std::{collections::BTreeSet, net::IpAddr, process::Output, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, process::Output};
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -16,8 +16,6 @@ use sluice_tests::{
         sandbox::pod,
     },
 };
-
-const LIMIT: Duration = Duration::from_secs(30);
 
 /// The agent's configuration under another version, for `cnitool`. Without
 /// Debian's `bandwidth`, which crashes in CHECK of a pod that has no limit.
@@ -109,7 +107,7 @@ fn check_says_what_is_so() {
     let told = said.contains("not captured as it was");
     assert!(checked.status.success() || told, "{said}");
     assert!(!checked.status.success() || rules().status.success());
-    wait::value("CHECK to succeed again", LIMIT, || {
+    wait::value("CHECK to succeed again", wait::LONG, || {
         let again = machine.cnitool("check", &pod);
         let said = String::from_utf8_lossy(&again.stderr).into_owned();
         again.status.success().then_some(()).ok_or(said)
@@ -139,12 +137,12 @@ fn status_says_whether_the_agent_answers() {
     };
     // Within 100 ms: a busy machine may need another attempt.
     let available = |machine: &Machine| {
-        wait::value("STATUS to succeed", LIMIT, || {
+        wait::value("STATUS to succeed", wait::LONG, || {
             let output = plugin(machine);
             let said = String::from_utf8_lossy(&output.stdout).into_owned();
             output.status.success().then_some(()).ok_or(said)
         });
-        wait::value("STATUS through libcni", LIMIT, || {
+        wait::value("STATUS through libcni", wait::LONG, || {
             let output = libcni(machine);
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
             output.status.success().then_some(()).ok_or(said)

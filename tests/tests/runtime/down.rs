@@ -13,7 +13,6 @@ use sluice_tests::{
 };
 
 const NOTES: &str = "/var/lib/sluice/cni-notes.jsonl";
-const LIMIT: Duration = Duration::from_secs(30);
 /// Without waiting for who is not there.
 const AT_ONCE: Duration = Duration::from_secs(10);
 
@@ -52,7 +51,7 @@ fn without_the_agent_enrolled_pods_are_refused_and_gone_ones_are_swept_later() {
     assert!(notes.lines().any(is_its), "{notes}");
 
     machine.start_agent();
-    wait::value("what the pod had to be swept", LIMIT, || {
+    wait::value("what the pod had to be swept", wait::LONG, || {
         let differences = before.kernel().differences(machine.traces().kernel());
         differences
             .is_empty()

@@ -8,7 +8,7 @@ use std::{
 
 use sluice_tests::lab::{Lab, disk::Disk, node::Runtime, pod::PodSpec, programs, wait};
 
-use super::{LIMIT, OURS, directories, in_place, last_plugin, node_with, not_ready, start};
+use super::{OURS, directories, in_place, last_plugin, node_with, not_ready, start};
 
 /// What a disk does, and what is said of it.
 struct Fault {
@@ -64,7 +64,7 @@ fn configuration_stays(fault: &Fault, flags: &[&str]) {
     lab.agent_mut("na").start();
     lab.wait_captured(&["a1"]);
     not_ready(&lab, &fault.said);
-    assert!(wait::until(LIMIT, || directories(&lab) == before));
+    assert!(wait::until(wait::LONG, || directories(&lab) == before));
     assert!(lab.through_proxy("a1", "u1"));
     (fault.mend)(&disk);
     in_place(&lab);
@@ -127,7 +127,7 @@ fn a_shim_that_cannot_be_replaced_stays_and_one_that_is_not_there_is_not_named()
             not_ready(&lab, &fault.said);
             // Nothing calls what is not there, or what is not this agent's. It may be
             // trying again just now.
-            assert!(wait::until(LIMIT, || directories(&lab)[..2] == before[..2]));
+            assert!(wait::until(wait::LONG, || directories(&lab)[..2] == before[..2]));
             assert_eq!(last_plugin(&lab), "ptp");
             (fault.mend)(&disk);
             in_place(&lab);

@@ -18,12 +18,12 @@ use sluice_tests::lab::{
     node::Runtime,
     observe::Snapshot,
     pod::PodSpec,
-    wait::value,
+    wait::{self, value},
 };
 
 use super::{
-    LIMIT, OURS, assert_restored, conf, contents, directories, in_place, join, kernels,
-    last_plugin, node_before_us, node_with, not_ready, start, start_agent,
+    OURS, assert_restored, conf, contents, directories, in_place, join, kernels, last_plugin,
+    node_before_us, node_with, not_ready, start, start_agent,
 };
 
 const CHAINED: [&str; 2] = ["--cni-mode", "chained"];
@@ -50,7 +50,7 @@ fn chained_pods_come_through_the_owners_own_list_which_is_restored() {
         .join("10-ptp.conflist");
     let chained = fs::read(&original).unwrap();
     fs::write(&original, &before[0]["10-ptp.conflist"].1).unwrap();
-    value("the shim to be in it again", LIMIT, || {
+    value("the shim to be in it again", wait::LONG, || {
         let now = fs::read(&original).unwrap();
         if now == chained {
             Ok(())
@@ -108,12 +108,14 @@ fn a_fight_is_slowed_down_said_with_the_remedy_and_won_when_the_other_stops() {
         rival.join().unwrap()
     });
     assert!((5..=7).contains(&renamed), "written {renamed} times");
-    value("the shim to be in place", 2 * LIMIT, || {
-        match last_plugin(&lab) {
+    value(
+        "the shim to be in place",
+        wait::LONG,
+        || match last_plugin(&lab) {
             plugin if plugin == "sluice-cni" => Ok(()),
             plugin => Err(plugin),
-        }
-    });
+        },
+    );
     in_place(&lab);
 }
 
@@ -237,7 +239,7 @@ fn the_folders_are_found_in_the_runtimes_configuration_and_followed() {
     fs::write(&told, containerd("/srv/net.d", "/srv/bin")).unwrap();
     value(
         "the shim to be in the new folder",
-        3 * LIMIT,
+        wait::LONG,
         || match contents(&moved.conf) {
             files if files.contains_key(OURS) => Ok(()),
             files => Err(format!("{:?}", files.keys())),
