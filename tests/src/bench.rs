@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod leaks;
 pub mod path;
 pub mod pods;
+pub mod repair;
 pub mod shim;
 pub mod sink;
 pub mod status;

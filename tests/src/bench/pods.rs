@@ -1,4 +1,4 @@
-//! The agent with a node full of pods: ADD, and restart.
+//! The agent with a node full of pods: ADD, restart, and repairs.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -15,7 +15,7 @@ use sluice_proto::{
     capture::v1::PodState,
 };
 
-use super::{median, quantile, sink::Sink, table::Table};
+use super::{median, quantile, repair, sink::Sink, table::Table};
 use crate::lab::{
     Lab,
     disk::Disk,
@@ -46,7 +46,7 @@ pub fn node_with(pods: usize) -> (Lab, Sink, Disk) {
     (lab, sink, run)
 }
 
-/// Measures ADD on a full node, and a restart of its agent.
+/// Measures ADD on a full node, a restart of its agent, and what it repairs.
 pub fn run(table: &mut Table) {
     let (mut lab, _sink, _run) = node_with(FULL);
     let before = Inside::read(&lab);
@@ -73,6 +73,7 @@ pub fn run(table: &mut Table) {
         "seen from outside, polled".into(),
         "≤ 200 ms",
     );
+    repair::run(&lab, table);
 }
 
 /// DEL and ADD of every pod in turn; milliseconds of each ADD.
