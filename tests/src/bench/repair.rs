@@ -48,8 +48,15 @@ const CHANGES: [(&str, &str, &str); 6] = [
 pub fn run(lab: &Lab, table: &mut Table) {
     let node = lab.ns("na");
     for (what, change, look) in CHANGES {
-        // While it is gone there may be nothing to list.
-        let look = || node.output("sh", &["-c", look]).stdout;
+        // While it is gone there may be nothing to list. What is made anew comes in
+        // another order.
+        let look = || {
+            let listed = node.output("sh", &["-c", look]).stdout;
+            let text = String::from_utf8_lossy(&listed).into_owned();
+            let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+            lines.sort();
+            lines
+        };
         let took: Vec<f64> = (0..ROUNDS)
             .map(|_| {
                 let before = look();

@@ -14,8 +14,9 @@ use sluice_tests::lab::{
     wait,
 };
 
-/// Refusal must come long before a client's patience ends.
+/// Refused is the first SYN, and not one that is sent again after a second.
 const AT_ONCE: Duration = Duration::from_millis(700);
+const TRIES: usize = 3;
 
 fn up(lab: &Lab, from: &str, to: std::net::IpAddr) {
     wait::value("traffic again", wait::LONG, || {
@@ -42,14 +43,19 @@ fn without_a_proxy_connections_are_refused_at_once_and_nothing_goes_plain() {
         ("ext", v4.uplink, 30081),
         ("a1", v4.a2, 8080),
     ] {
-        let start = Instant::now();
-        let result = lab.hello(from, to, port, &format!("proxy-down-{from}"));
-        assert!(result.is_err(), "{from} -> {to}: {result:?}");
-        // b1's own proxy took the connection: how it fails is its affair.
-        if from != "b1" {
-            assert_eq!(result, Err(CallError::Refused), "{from} -> {to}");
-            assert!(start.elapsed() < AT_ONCE, "{from} -> {to}");
-        }
+        let refused = || {
+            let start = Instant::now();
+            let result = lab.hello(from, to, port, &format!("proxy-down-{from}"));
+            assert!(result.is_err(), "{from} -> {to}: {result:?}");
+            // b1's own proxy took the connection: how it fails is its affair.
+            assert!(
+                from == "b1" || result == Err(CallError::Refused),
+                "{from} -> {to}: {result:?}"
+            );
+            from == "b1" || start.elapsed() < AT_ONCE
+        };
+        // A busy machine may be late; it is not late every time.
+        assert!((0..TRIES).any(|_| refused()), "{from} -> {to}: late");
     }
     // The node itself, and the pods to the node, as before.
     let (host, pod) = (
