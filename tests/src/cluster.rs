@@ -61,7 +61,7 @@ use self::{control::Control, dns::Dns, forward::Forward, pki::Pki};
 /// How long a part of the cluster may take to come up on a busy machine.
 pub const START: Duration = Duration::from_secs(120);
 /// Whatever the cluster's own parts do by themselves: start a pod, move a node.
-pub const SETTLE: Duration = Duration::from_secs(60);
+pub const SETTLE: Duration = Duration::from_secs(120);
 
 /// A running cluster.
 #[derive(Debug)]

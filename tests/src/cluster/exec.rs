@@ -14,9 +14,6 @@ use crate::lab::{
     wait,
 };
 
-/// How long the parent may take to start its child.
-const FORK: Duration = Duration::from_secs(30);
-
 /// A process and the parent that entered namespaces for it.
 #[derive(Debug)]
 pub struct Wrapped {
@@ -28,7 +25,7 @@ impl Wrapped {
     /// Starts `command`, whose only child will be the process.
     pub fn start(netns: &Netns, name: &str, command: Command, log: &Path) -> Self {
         let mut parent = Process::start(netns, name, command, log);
-        let pid = wait::value(&format!("{name} to start"), FORK, || {
+        let pid = wait::value(&format!("{name} to start"), wait::LONG, || {
             assert!(
                 parent.has_ended().is_none(),
                 "{name} did not start:\n{}",
@@ -77,7 +74,7 @@ impl Wrapped {
         if !self.has_ended() {
             self.signal(Signal::SIGKILL);
         }
-        wait::until(FORK, || self.has_ended());
+        wait::until(wait::LONG, || self.has_ended());
     }
 }
 

@@ -7,8 +7,6 @@ use crate::lab::{unique_id, wait};
 use super::{Node, exec::Wrapped};
 
 const NFT: &str = "/usr/sbin/nft";
-/// Changes are told at once.
-const TOLD: Duration = Duration::from_secs(10);
 
 /// A running `nft monitor`.
 #[derive(Debug)]
@@ -27,7 +25,7 @@ impl Node {
             process,
         };
         // It follows once it tells of what is changed.
-        let seen = wait::until(TOLD, || monitor.passes());
+        let seen = wait::until(wait::LONG, || monitor.passes());
         assert!(
             seen,
             "nft monitor of {} tells nothing: {}",
@@ -42,7 +40,7 @@ impl Monitor<'_> {
     /// Lines about what is Sluice's, so far.
     pub fn ours(&self) -> Vec<String> {
         assert!(
-            wait::until(TOLD, || self.passes()),
+            wait::until(wait::LONG, || self.passes()),
             "nft monitor tells nothing"
         );
         let log = self.process.log();

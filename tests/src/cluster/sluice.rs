@@ -19,8 +19,8 @@ pub const MODE: &str = "istio.io/dataplane-mode";
 const RELEASE: &str = "sluice";
 const CHART: &str = "deploy/chart";
 const IMAGES: [&str; 3] = ["sluice-agent", "sluice-controller", "sluice-stand-in"];
-/// Pods are captured, or released, this soon after somebody says so.
-pub const SOON: Duration = Duration::from_secs(60);
+/// Pods are captured, or released, by then. It takes seconds; the machine may be busy.
+pub const SOON: Duration = Duration::from_secs(120);
 
 impl Cluster {
     /// Gives every node the product's images, as `make images` has made them.

@@ -19,7 +19,7 @@ use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 /// However busy the machine is.
-const LIMIT: Duration = Duration::from_secs(90);
+const LIMIT: Duration = Duration::from_secs(120);
 
 pub(crate) struct Follower {
     batches: mpsc::Receiver<Batch>,

@@ -45,7 +45,7 @@ use crate::objects::Objects;
 const NAMESPACE: &str = "sluice-system";
 const AGENT: &str = "sluice-agent";
 const AUDIENCE: &str = "sluice-controller";
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 struct World {
     server: ApiServer,

@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) const REDIRECTION: &str = "ambient.istio.io/redirection";
 pub(crate) const OURS: &str = "sluice-system";
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 const RELEASE_AFTER: Duration = Duration::from_millis(500);
 
 /// Tries again until it is so.

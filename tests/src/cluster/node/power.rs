@@ -1,13 +1,8 @@
 //! A node that loses power, and comes back with what its disk has.
 
-use std::time::Duration;
-
 use crate::lab::wait;
 
 use super::Node;
-
-/// Links go once the kernel has taken down the namespaces of their other ends.
-const GONE: Duration = Duration::from_secs(30);
 
 /// Everything but the node's first process ends, and with it what only memory
 /// had: mounts of pods, `/run`, packet rules, policy routes.
@@ -40,7 +35,7 @@ impl Node {
             }
         }
         self.run("bash", &["-ec", OFF]);
-        wait::value("the links of pods to go", GONE, || {
+        wait::value("the links of pods to go", wait::LONG, || {
             let links = self.run("ip", &["-o", "link", "show", "type", "veth"]);
             let others = links.lines().filter(|line| !line.contains(": eth0@"));
             match others.count() {

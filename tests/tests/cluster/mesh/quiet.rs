@@ -21,7 +21,7 @@ use super::shop::{NAMES, SHOP};
 /// Annotation of nodes by which a replica says that it has their stream.
 const CLAIM: &str = "sluice.dev/stream";
 /// Agents are elsewhere by then. They take seconds; the machine may be busy.
-pub(super) const MOVED: Duration = Duration::from_secs(90);
+pub(super) const MOVED: Duration = Duration::from_secs(180);
 
 /// Nodes whose packet filters must not change, while it is there.
 pub(super) struct Quiet<'a> {
