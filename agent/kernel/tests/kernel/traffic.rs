@@ -2,9 +2,11 @@
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream},
     time::Duration,
 };
+
+use socket2::SockRef;
 
 use crate::lab::{Lab, uid};
 
@@ -63,8 +65,10 @@ fn a_captured_pods_connections_reach_the_proxy_with_their_addresses() {
         );
     }
 
-    // Nobody listens: said.
-    drop(outbound);
+    // Nobody listens: said. Closed alone it would listen on in children that other
+    // tests have just forked.
+    let ended = SockRef::from(&outbound).shutdown(Shutdown::Both);
+    ended.unwrap();
     let refused = dial(&lab, "one", "203.0.113.5:80".parse().unwrap()).unwrap_err();
     assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
 
