@@ -43,7 +43,6 @@ async fn a_pod_is_added_tampered_with_mended_and_deleted() {
     let command = format!("ip route del {address} table 8301 metric 0");
     let _ = node.try_inside("node", &command);
     node.inside("node", "ip route flush table 8301");
-    // Not only at the next whole look, which is far off.
     node.until(|status| status.repairs > 0).await;
     node.capture.check(sandbox.clone()).await.unwrap();
     assert!(

@@ -341,7 +341,7 @@ async fn a_new_certificate_drops_no_open_connection() {
 #[tokio::test]
 async fn silent_clients_are_dropped_and_hold_nobody_up() {
     let limits = AcceptLimits {
-        handshake_deadline: Duration::from_secs(5),
+        handshake_deadline: Duration::from_secs(3),
         max_half_open: 8,
         ..AcceptLimits::default()
     };
@@ -360,7 +360,7 @@ async fn silent_clients_are_dropped_and_hold_nobody_up() {
     for mut stream in silent {
         assert!(matches!(stream.read(&mut [0; 1]).await, Ok(0) | Err(_)));
     }
-    assert!(begin.elapsed() < Duration::from_secs(60));
+    assert!(begin.elapsed() < Duration::from_secs(10));
 }
 
 #[tokio::test]

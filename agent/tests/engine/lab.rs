@@ -251,7 +251,12 @@ fn start(
     });
     let kernel = Kernel::open(settings).unwrap();
     let journal = Journal::open(run_dir.path()).unwrap();
-    Capture::start_with(Options::default(), kernel, journal, find).unwrap()
+    // What is noticed in a test is not what a whole look finds.
+    let options = Options {
+        resync: Duration::from_secs(3600),
+        ..Options::default()
+    };
+    Capture::start_with(options, kernel, journal, find).unwrap()
 }
 
 /// What a proxy listens on, in its namespace.

@@ -29,7 +29,7 @@ async fn knock(served: &Served) -> tokio_rustls::client::TlsStream<TcpStream> {
 async fn hangs_up(mut tls: tokio_rustls::client::TlsStream<TcpStream>) {
     let mut buffer = [0; 256];
     let end = async { while let Ok(1..) = tls.read(&mut buffer).await {} };
-    let ended = tokio::time::timeout(Duration::from_secs(60), end).await;
+    let ended = tokio::time::timeout(Duration::from_secs(20), end).await;
     assert!(ended.is_ok(), "the server hangs up");
 }
 

@@ -180,6 +180,8 @@ impl Agent {
             .arg("run")
             .args(&self.args)
             .env("SLUICE_LOG", log_filter())
+            // What is undone was noticed: no whole look found it. A flag goes before it.
+            .env("SLUICE_RESYNC_INTERVAL", "60m")
             .env("NO_COLOR", "1");
         self.process = Some(Process::start(&self.netns, &self.name, command, &self.log));
     }

@@ -3,12 +3,6 @@
 use serde_json::Value;
 use sluice_tests::lab::{Lab, netns::Netns, observe::Snapshot, wait};
 
-/// A node where nothing is looked at without a reason while a test lasts: what is
-/// undone was noticed.
-fn node() -> Lab {
-    Lab::one_node_with(&["--resync-interval", "60m"], Vec::new())
-}
-
 /// Does something to a namespace and expects it to be undone. How soon that is,
 /// `make bench` measures.
 #[track_caller]
@@ -56,7 +50,7 @@ fn nft_objects(netns: &Netns, kind: &str) -> Vec<(String, String, Value)> {
 
 #[test]
 fn nft_tables_chains_rules_and_elements() {
-    let lab = node();
+    let lab = Lab::one_node();
     for name in ["na", "za"] {
         let netns = lab.ns(name);
         for kind in ["set", "map"] {
@@ -105,7 +99,7 @@ fn nft_tables_chains_rules_and_elements() {
 
 #[test]
 fn elements_are_taken_out_and_put_in() {
-    let lab = node();
+    let lab = Lab::one_node();
     let (a1, link) = (lab.pod("a1"), &lab.pod("a1").link);
     let text = lab
         .ns("na")
@@ -134,7 +128,7 @@ fn elements_are_taken_out_and_put_in() {
 
 #[test]
 fn routes_and_rules() {
-    let lab = node();
+    let lab = Lab::one_node();
     for (name, tables) in [("na", ["8301"].as_slice()), ("za", &["8302", "8303"])] {
         for family in ["-4", "-6"] {
             for table in tables {
@@ -189,7 +183,7 @@ fn routes_and_rules() {
 
 #[test]
 fn links_addresses_neighbours_and_sysctls() {
-    let lab = node();
+    let lab = Lab::one_node();
     for name in ["na", "za"] {
         for link in ["sl-in", "sl-out"] {
             undone(&lab, name, &format!("ip link set {link} down"));
@@ -230,7 +224,7 @@ fn links_addresses_neighbours_and_sysctls() {
 
 #[test]
 fn tampering_is_counted_and_reported() {
-    let lab = node();
+    let lab = Lab::one_node();
     let before = lab.agent("na").status().unwrap().repairs;
     undone(&lab, "na", "nft delete table netdev sluice");
     let after = wait::value("a repair to be counted", wait::LONG, || {

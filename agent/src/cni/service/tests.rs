@@ -6,6 +6,7 @@ use std::{
 
 use sluice_kernel::model::PodUid;
 use sluice_proto::agent::v1::{Address, Interface, Sandbox as Message};
+use tokio::time::timeout;
 use tonic::Code;
 
 use super::*;
@@ -226,6 +227,10 @@ async fn waits_for_the_proxy_and_then_says_so() {
     let started = Clock::now();
     let refused = node.add(a()).await.unwrap_err();
     assert!(started.elapsed() >= Duration::from_millis(500));
+    assert!(
+        started.elapsed() < Duration::from_secs(4),
+        "not the node's own deadline"
+    );
     assert_eq!(refused.code(), Code::Unavailable);
     assert!(
         refused
@@ -378,7 +383,9 @@ async fn an_agent_that_is_busy_answers_before_the_shim_gives_up() {
         let _ = over.recv();
     });
     holds.recv().unwrap();
-    let refused = service.add_pod(Request::new(a())).await.unwrap_err();
+    let refused = service.add_pod(Request::new(a()));
+    let refused = timeout(Duration::from_secs(4), refused).await.unwrap();
+    let refused = refused.unwrap_err();
     assert_eq!(refused.code(), Code::Unavailable);
     assert!(refused.message().contains("busy"), "{refused}");
     // The runtime then deletes the sandbox.
